@@ -1,0 +1,3 @@
+module github.com/consignq/consign
+
+go 1.26.0
