@@ -1,0 +1,150 @@
+package consign
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Needs is what a job asks of a worker. Jobs with equal needs are
+// interchangeable for a scheduler, so the value is comparable.
+type Needs struct {
+	Kind         string // "LLM_INFER", "TASK", "CONTAINER", or the owner's own
+	Model        string // "" where the kind needs none
+	Tier         Tier   // 1 to 4
+	HardwareTier uint8  // 0: any (seed 003, "hardware_tier")
+	VRAM         uint32 // MiB, 0: any
+	Docker       bool
+	Encryption   bool   // the payload is sealed
+	Private      bool   // only workers paired with the account
+	Labels       string // "k=v,k=v", sorted; the worker must carry each
+}
+
+// Priority orders jobs of equal policy.
+type Priority uint8
+
+// The priorities. Standard is the zero value.
+const (
+	PriorityStandard Priority = iota
+	PriorityHigh
+	PriorityLow
+)
+
+var priorityNames = [...]string{"standard", "high", "low"}
+
+func (p Priority) String() string { return priorityNames[p] }
+
+// keyOffset is how much later than its ready time a ticket stands in line.
+// Every ticket ages at the same rate, so two tickets never change places, one
+// integer index keeps the order, and nothing starves: a low CHEAP job goes
+// before any job that became ready 65 s after it.
+func keyOffset(priority Priority, policy Policy) time.Duration {
+	var d time.Duration
+	switch priority {
+	case PriorityStandard:
+		d = 10 * time.Second
+	case PriorityLow:
+		d = 60 * time.Second
+	case PriorityHigh:
+	}
+	if policy == PolicyCheap {
+		d += 5 * time.Second
+	}
+	return d
+}
+
+// deadlineSlack is how long before its deadline a ticket stands in line at the
+// latest.
+const deadlineSlack = 30 * time.Second
+
+// ticketKey is a ticket's place: min(ready + offset, deadline - slack), and
+// never before it is ready.
+func ticketKey(ready Instant, offset time.Duration, deadline Instant) Instant {
+	key := ready.Add(offset)
+	if deadline != 0 {
+		key = min(key, deadline.Add(-deadlineSlack))
+	}
+	return max(key, ready)
+}
+
+// Lane is a line of tickets that any worker of the right kind may take from
+// the front: equal needs, one account, one offset. Accounts have lanes of
+// their own so that equal priorities are served round-robin between them,
+// however many jobs one of them has queued.
+type Lane struct {
+	Needs   Needs
+	Account string
+	Offset  time.Duration
+}
+
+// String encodes the lane as a store keeps it: a URL query with sorted keys,
+// without the fields that are zero, as in
+// "acct=acme&kind=LLM_INFER&model=llama3.1%3A8b&off=10&tier=2". ParseLane
+// reads it.
+func (l Lane) String() string {
+	var b strings.Builder
+	add := func(key, value string) {
+		if value == "" || value == "0" {
+			return
+		}
+		if b.Len() > 0 {
+			b.WriteByte('&')
+		}
+		b.WriteString(key)
+		b.WriteByte('=')
+		b.WriteString(url.QueryEscape(value))
+	}
+	flag := map[bool]string{true: "1"}
+	add("acct", l.Account)
+	add("docker", flag[l.Needs.Docker])
+	add("enc", flag[l.Needs.Encryption])
+	add("hw", strconv.Itoa(int(l.Needs.HardwareTier)))
+	add("kind", l.Needs.Kind)
+	add("labels", l.Needs.Labels)
+	add("model", l.Needs.Model)
+	add("off", strconv.Itoa(int(l.Offset/time.Second)))
+	add("priv", flag[l.Needs.Private])
+	add("tier", l.Needs.Tier.String())
+	add("vram", strconv.Itoa(int(l.Needs.VRAM)))
+	return b.String()
+}
+
+// ParseLane reads what Lane.String wrote, and nothing else.
+func ParseLane(text string) (Lane, error) {
+	q, err := url.ParseQuery(text)
+	if err != nil {
+		return Lane{}, fmt.Errorf("consign: lane %q: %w", text, err)
+	}
+	number := func(key string, bits int) uint64 {
+		n, _ := strconv.ParseUint(q.Get(key), 10, bits) // checked below, by writing it again
+		return n
+	}
+	l := Lane{
+		Account: q.Get("acct"),
+		Offset:  time.Duration(number("off", 31)) * time.Second,
+		Needs: Needs{
+			Kind:         q.Get("kind"),
+			Model:        q.Get("model"),
+			Tier:         Tier(number("tier", 8)),
+			HardwareTier: uint8(number("hw", 8)),
+			VRAM:         uint32(number("vram", 32)),
+			Docker:       q.Get("docker") == "1",
+			Encryption:   q.Get("enc") == "1",
+			Private:      q.Get("priv") == "1",
+			Labels:       q.Get("labels"),
+		},
+	}
+	if l.String() != text {
+		return Lane{}, fmt.Errorf("consign: lane %q is not in canonical form", text)
+	}
+	return l, nil
+}
+
+// Shards is how many parts a lane is cut into, by job, so that several
+// coordinators can claim from different places.
+const Shards = 16
+
+// Shard returns the job's part.
+func (id JobID) Shard() uint8 { return id[15] % Shards }

@@ -1,0 +1,13 @@
+package consign
+
+// Verification says how far a result is to be trusted.
+type Verification string
+
+// StandingState is what the queue believes of a worker.
+type StandingState string
+
+// Receipt is the record with the queue's acceptance.
+type Receipt struct{}
+
+// Explanation says why a job is in its state.
+type Explanation struct{}

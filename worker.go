@@ -1,0 +1,93 @@
+package consign
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Capabilities is what a worker declares that it can do. They change rarely;
+// what changes all the time is in the Heartbeat.
+type Capabilities struct {
+	Kinds          []string // kinds that it executes
+	Models         []string // models that it has or can load; "*" for any
+	MaxContextTier Tier     // longest prompts that it takes on
+	HardwareTier   uint8
+	VRAM           uint32 // MiB
+	Docker         bool
+	Encryption     bool // can open sealed payloads
+	Labels         map[string]string
+	Slots          int // jobs at once, at least 1
+}
+
+func (c *Capabilities) validate() error {
+	switch {
+	case len(c.Kinds) == 0:
+		return fieldError("worker.kinds", "is empty", "name at least one kind that the worker executes")
+	case slices.Contains(c.Kinds, ""):
+		return fieldError("worker.kinds", "holds an empty name", "name the kinds that the worker executes")
+	case c.MaxContextTier < 1 || c.MaxContextTier > MaxTier:
+		return fieldError("worker.max_context_tier", "is "+c.MaxContextTier.String(), "declare a tier from 1 to 4")
+	case c.Slots < 1:
+		return fieldError("worker.slots", "is "+strconv.Itoa(c.Slots), "declare at least one slot")
+	}
+	for k, v := range c.Labels {
+		if k == "" || strings.ContainsAny(k, "=,") || strings.ContainsAny(v, "=,") {
+			return fieldError("worker.labels", "holds "+strconv.Quote(k+"="+v), "use names and values without '=' and ','")
+		}
+	}
+	return nil
+}
+
+// class returns a text that is equal for workers that can run the same jobs.
+// pairedWith lists, sorted, the accounts whose PRIVATE jobs it may run.
+func (c *Capabilities) class(pairedWith []string) string {
+	var b strings.Builder
+	list := func(items []string) {
+		items = slices.Sorted(slices.Values(items))
+		for _, s := range slices.Compact(items) {
+			b.WriteString(strconv.Quote(s))
+		}
+		b.WriteByte('|')
+	}
+	list(c.Kinds)
+	list(c.Models)
+	for _, n := range [...]int{int(c.MaxContextTier), int(c.HardwareTier), int(c.VRAM), bit(c.Docker), bit(c.Encryption)} {
+		b.WriteString(strconv.Itoa(n))
+		b.WriteByte('|')
+	}
+	b.WriteString(joinLabels(c.Labels))
+	b.WriteByte('|')
+	list(pairedWith)
+	return b.String()
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// joinLabels writes labels as Needs.Labels has them.
+func joinLabels(labels map[string]string) string {
+	pairs := make([]string, 0, len(labels))
+	for k, v := range labels {
+		pairs = append(pairs, k+"="+v)
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ",")
+}
+
+// WorkerRecord is what the queue keeps of a worker, as the JSON body of a Doc
+// of kind DocWorker whose key is the worker ID.
+type WorkerRecord struct {
+	ID        WorkerID      `json:"worker_id"`
+	Algorithm string        `json:"algorithm"`
+	PublicKey []byte        `json:"public_key"`
+	Operator  string        `json:"operator,omitempty"`
+	Standing  StandingState `json:"standing"`
+	Strikes   int           `json:"strikes"` // rejected results, for display
+	FirstSeen Instant       `json:"first_seen"`
+	Reason    string        `json:"reason,omitempty"` // why it is not active
+}
