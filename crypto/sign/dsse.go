@@ -165,10 +165,8 @@ func (e *Envelope) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrEnvelope, err)
 	}
-	for _, key := range []string{"payload", "payloadType", "signatures"} {
-		if missing[key] {
-			return envelopeError("it has no %q", key)
-		}
+	if len(missing) != 0 {
+		return envelopeError("it lacks one of payload, payloadType and signatures")
 	}
 	*e = out
 	return nil
