@@ -84,6 +84,9 @@ func TestPlannerAtItsEdges(t *testing.T) {
 	if p := all.Detected(1, 1); p != 1 {
 		t.Errorf("every job drawn and cheated: %v", p)
 	}
+	if p := all.Detected(1, 0); p != 0 {
+		t.Errorf("no jobs: %v", p)
+	}
 	if p := all.Detected(0, 1000); p != 0 {
 		t.Errorf("nothing drawn: %v", p)
 	}

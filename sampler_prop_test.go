@@ -32,24 +32,25 @@ func theRules() rulebook {
 
 // A property draws an input and says how the rules break their contract on it.
 type property struct {
+	about    string // the rule, as mutants name it
 	sentence string
 	check    func(rulebook, *rapid.T) error
 }
 
 var validationProperties = []property{
-	{"the draw depends on secret, job, worker and PoE", drawDependsOnAll},
-	{"the commitment depends on queue, epoch and secret", commitmentDependsOnAll},
-	{"drawn if N < 10 or u < max(floor, (2^64-1)/N), or under watch", decisionIsTheFormula},
-	{"the majority agrees pairwise, has two members, and is larger than any other", majorityIsTheOnlyLargest},
-	{"only mismatch and invalid are evidence", onlyEvidenceMoves},
-	{"a mismatch counts only when two workers of two other operators agree against it", mismatchNeedsTwoOperators},
-	{"a submitter with two friends moves a worker by one step at most", oneSubmitterIsOneStep},
-	{"a flag needs two submitters, a trusted one, or the queue itself", flagNeedsTwoSubmitters},
-	{"a match raises N only if the other party is established, a probe, or nobody is", newcomersDoNotRaiseN},
-	{"the sums are CUSUM of log likelihood ratios, and flag at 17 and 15", sumsAreCUSUM},
-	{"a flag stands until a review, a dispute opens a case and p is 1", statesMoveAsWritten},
-	{"the same rows give the same bytes, and change no earlier state", foldIsDeterministic},
-	{"a validation ends as its contract says", validationKeepsItsContract},
+	{"draw", "the draw depends on secret, job, worker and PoE", drawDependsOnAll},
+	{"commitment", "the commitment depends on queue, epoch and secret", commitmentDependsOnAll},
+	{"decide", "drawn if N < 10 or u < max(floor, (2^64-1)/N), or under watch", decisionIsTheFormula},
+	{"majority", "the majority agrees pairwise, has two members, and is larger than any other", majorityIsTheOnlyLargest},
+	{"fold", "only mismatch and invalid are evidence", onlyEvidenceMoves},
+	{"fold", "a mismatch counts only when two workers of two other operators agree against it", mismatchNeedsTwoOperators},
+	{"fold", "a submitter with two friends moves a worker by one step at most", oneSubmitterIsOneStep},
+	{"fold", "a flag needs two submitters, a trusted one, or the queue itself", flagNeedsTwoSubmitters},
+	{"fold", "a match raises N only if the other party is established, a probe, or nobody is", newcomersDoNotRaiseN},
+	{"fold", "the sums are CUSUM of log likelihood ratios, and flag at 17 and 15", sumsAreCUSUM},
+	{"fold", "a flag stands until a review, a dispute opens a case and p is 1", statesMoveAsWritten},
+	{"fold", "the same rows give the same bytes, and change no earlier state", foldIsDeterministic},
+	{"next", "a validation ends as its contract says", validationKeepsItsContract},
 }
 
 func TestValidationProperties(t *testing.T) {
