@@ -2,4 +2,4 @@ module github.com/consignq/consign
 
 go 1.26.0
 
-require pgregory.net/rapid v1.3.0 // indirect
+require pgregory.net/rapid v1.3.0

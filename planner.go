@@ -22,6 +22,9 @@ func (c Cheater) Exposure() float64 {
 // about a cheater that does not watch what happens to it; under the adaptive
 // policy s is at least the floor.
 func (c Cheater) Detected(s float64, n int) float64 {
+	if n <= 0 {
+		return 0
+	}
 	return -math.Expm1(float64(n) * math.Log1p(-c.Cheats*s*c.Exposure()))
 }
 

@@ -141,6 +141,7 @@ func TestSimulation(t *testing.T) {
 	full := func(w *simWorker) { w.cheats = 1 }
 	tenth := func(w *simWorker) { w.cheats = .1 }
 	waits := func(w *simWorker) { w.cheats, w.waits = .1, true }
+	alwaysWaits := func(w *simWorker) { w.cheats, w.waits = 1, true }
 	slowReview := func(w *simWorker) { w.review = 100 }
 	boinc := func(w *simWorker) { w.cheats, w.boinc = .1, true }
 
@@ -169,10 +170,14 @@ func TestSimulation(t *testing.T) {
 		{"BOINC's rule, cheats on a tenth: stays, six in seven unseen", with(exact, boinc), 20,
 			func(s simStats) bool { return s.flagged == 0 && s.slipped > .8 && s.placedMean > 8000 }},
 		// Not a virtue: the honest limit that docs/validation.md names.
-		{"exact, cheats only where it is not watched: stays", with(exact, waits), 6,
+		{"exact, cheats on a tenth where it is not watched: stays", with(exact, waits), 6,
 			func(s simStats) bool { return s.flagged <= 1 && s.slipped > .8 && s.overhead > .3 }},
-		{"near, cheats only where it is not watched: stays", with(near, waits), 6,
+		{"near, cheats on a tenth where it is not watched: stays", with(near, waits), 6,
 			func(s simStats) bool { return s.flagged <= 1 && s.slipped > .8 }},
+		{"exact, cheats always where it is not watched: stays", with(exact, alwaysWaits), 6,
+			func(s simStats) bool { return s.flagged <= 1 && s.placedMean > 8_000 && s.overhead > .8 }},
+		{"near, cheats always where it is not watched: stays", with(near, alwaysWaits), 6,
+			func(s simStats) bool { return s.flagged <= 1 && s.placedMean > 30_000 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := simulate(t, c.worker, c.runs)
