@@ -42,6 +42,7 @@ type entry struct {
 	op      *op  // in flight
 	line    []*op
 	reports int // log entries of this version, the transition's included
+	passed  bool // its ticket was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -178,8 +179,12 @@ func (e *engine) finish(ent *entry) {
 		e.try(ent, next)
 		return
 	}
-	if ent.job == nil || ent.job.State != StateRunning {
-		delete(e.jobs, id)
+	if ent.job != nil && ent.job.State == StateRunning {
+		return
+	}
+	delete(e.jobs, id)
+	if ent.passed && ent.job != nil && ent.job.State == StateQueued {
+		e.offer(ent.job)
 	}
 }
 
@@ -227,8 +232,8 @@ func (e *engine) giveUp(ent *entry, o *op, oc *outcome) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	o.refused(e, err)
 	e.finish(ent)
+	o.refused(e, err)
 }
 
 // inJobs is the store's answer to readJob.
@@ -314,8 +319,11 @@ func (in inPage) apply(e *engine) {
 		return
 	}
 	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
-		_, busy := e.jobs[j.ID]
-		return busy
+		ent := e.jobs[j.ID]
+		if ent != nil {
+			ent.passed = true
+		}
+		return ent != nil
 	})
 	e.matchGroup(in.lane.group)
 }

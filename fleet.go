@@ -53,17 +53,27 @@ func (in inHeartbeat) apply(e *engine) {
 	w.FreeSlots = in.beat.FreeSlots
 	w.MaxWarm = in.beat.MaxWarm
 	w.Rates = in.beat.Rates
-	w.Warm = w.Warm[:0:0]
-	for _, m := range in.beat.Warm {
-		w.Warm = append(w.Warm, Residency{Model: m.Name, Since: e.now.Add(-m.Since)})
-	}
 	e.matcher.join(w, e.pairedWith(w.ID))
-	e.matcher.rewait(w)
+	e.warm(w, in.beat.Warm)
 	for _, c := range in.beat.Claims {
 		e.renew(c.Job, c.Claim)
 	}
 	e.out.replies = append(e.out.replies, reply{call: in.call, info: HeartbeatReply{Lost: w.lost, Interval: e.config.Lease / 3}})
 	w.lost = nil
+}
+
+// warm takes in which models a worker has loaded.
+func (e *engine) warm(w *worker, models []WarmModel) {
+	same := len(models) == len(w.Warm)
+	warm := make([]Residency, 0, len(models))
+	for i, m := range models {
+		warm = append(warm, Residency{Model: m.Name, Since: e.now.Add(-m.Since)})
+		same = same && m.Name == w.Warm[i].Model
+	}
+	w.Warm = warm
+	if !same {
+		e.matcher.rewait(w)
+	}
 }
 
 // inClaim is a free slot of a worker.
@@ -110,10 +120,11 @@ func (e *engine) reclaim(wt *waiter) {
 // assign claims the job for the waiter. It reports false for a stale ticket.
 func (e *engine) assign(wt *waiter, job *Job) bool {
 	if ent := e.jobs[job.ID]; ent != nil {
-		return false // it is being changed: if it stays queued it comes back
+		ent.passed = true
+		return false
 	}
 	w := wt.worker
-	o := &op{kind: opClaim, id: job.ID, job: job, waiter: wt, ev: Event{
+	o := &op{kind: opClaim, id: job.ID, job: job, ticket: job, waiter: wt, ev: Event{
 		Kind: EventClaim, Claim: wt.claim, Worker: w.ID, Lease: e.config.Lease, Limit: e.attemptLimit(job, w)}}
 	e.run(o)
 	return true
@@ -319,7 +330,7 @@ func (e *engine) workerChanged(d Doc) {
 	if w.standing != StandingFlagged && w.standing != StandingRemoved {
 		return
 	}
-	for _, wt := range e.matcher.waiters(w) {
+	for _, wt := range slices.Clone(w.waits) {
 		e.unwait(wt)
 		e.reclaim(wt) // which refuses it
 	}
@@ -352,7 +363,7 @@ func (in inPair) apply(e *engine) {
 
 // matchWorker lets a worker's blocked claims look again.
 func (e *engine) matchWorker(w *worker) {
-	for _, wt := range e.matcher.waiters(w) {
+	for _, wt := range slices.Clone(w.waits) {
 		e.unwait(wt)
 		e.reclaim(wt)
 	}

@@ -73,7 +73,7 @@ type worker struct {
 	standing StandingState
 	seen     Instant // last heartbeat
 	uptime   uptime
-	waiting  int // claims that wait
+	waits    []*waiter // claims that wait, longest first
 	running  map[ClaimID]JobID
 	lost     []Claim // to be told with the next heartbeat
 }
@@ -97,7 +97,6 @@ type matcher struct {
 	ready     *readyIndex
 	classes   map[string]*class
 	order     []*class // by first appearance, so that ties have one order
-	paused    func(*group) bool
 	wantPage  func(*lane) // is told of a lane whose window should be filled
 }
 
@@ -120,7 +119,6 @@ func (m *matcher) fits(g *group, c *class) Reason {
 }
 
 func (m *matcher) linkGroup(g *group) {
-	g.paused = m.paused(g)
 	for _, c := range m.order {
 		m.link(g, c)
 	}
@@ -209,7 +207,7 @@ func (m *matcher) leave(w *worker) []*waiter {
 	if c == nil {
 		return nil
 	}
-	waiting := m.waiters(w)
+	waiting := slices.Clone(w.waits)
 	for _, wt := range waiting {
 		m.unwait(wt)
 	}
@@ -224,24 +222,10 @@ func (m *matcher) leave(w *worker) []*waiter {
 	return waiting
 }
 
-// waiters returns the worker's blocked claims, longest first.
-func (m *matcher) waiters(w *worker) []*waiter {
-	if w.waiting == 0 {
-		return nil
-	}
-	var out []*waiter
-	for el := w.class.waiting.Front(); el != nil; el = el.Next() {
-		if wt := el.Value.(*waiter); wt.worker == w {
-			out = append(out, wt)
-		}
-	}
-	return out
-}
-
 // wait blocks a claim until a ticket comes for it.
 func (m *matcher) wait(wt *waiter) {
 	w := wt.worker
-	w.waiting++
+	w.waits = append(w.waits, wt)
 	add := func(l *list.List) { wt.places = append(wt.places, waiterPlace{l, l.PushBack(wt)}) }
 	add(w.class.waiting)
 	for _, r := range w.Warm {
@@ -255,7 +239,7 @@ func (m *matcher) wait(wt *waiter) {
 }
 
 func (m *matcher) unwait(wt *waiter) {
-	wt.worker.waiting--
+	wt.worker.waits = slices.DeleteFunc(wt.worker.waits, func(o *waiter) bool { return o == wt })
 	for _, p := range wt.places {
 		p.list.Remove(p.el)
 	}
@@ -264,7 +248,7 @@ func (m *matcher) unwait(wt *waiter) {
 
 // rewait files the worker's blocked claims anew after its warm models changed.
 func (m *matcher) rewait(w *worker) {
-	for _, wt := range m.waiters(w) {
+	for _, wt := range slices.Clone(w.waits) {
 		m.unwait(wt)
 		m.wait(wt)
 	}
@@ -351,7 +335,7 @@ func (m *matcher) next(g *group, w *worker, now Instant) (*lane, int) {
 			continue
 		}
 		for i := 0; i < len(l.window) && i < maxTurns; i++ {
-			if !m.excluded(l.window[i], w, now) {
+			if !m.excluded(l, l.window[i], w, now) {
 				return l, i
 			}
 		}
@@ -361,26 +345,49 @@ func (m *matcher) next(g *group, w *worker, now Instant) (*lane, int) {
 
 // excluded reports whether the worker must leave the ticket to others: it
 // failed this job a short while ago and another worker can run it.
-func (m *matcher) excluded(j *Job, w *worker, now Instant) bool {
-	return j.LastWorker == w.ID && now < j.ExcludeUntil && m.others(j, w)
-}
-
-// others reports whether a worker other than w can run the job.
-func (m *matcher) others(j *Job, w *worker) bool {
-	l := m.ready.lanes[j.Lane]
-	if l == nil {
+func (m *matcher) excluded(l *lane, j *Job, w *worker, now Instant) bool {
+	if j.LastWorker != w.ID || now >= j.ExcludeUntil {
 		return false
 	}
 	for _, k := range l.group.links {
 		if k.class.workers > 1 || k.class != w.class {
+			m.ready.pokeAt(l, j.ExcludeUntil)
 			return true
 		}
 	}
 	return false
 }
 
+// front returns the lane whose turn it is among those with a ticket at hand.
+func (m *matcher) front(g *group) *lane {
+	turns := 0
+	for el := g.turns.Front(); el != nil && turns < maxTurns; el = el.Next() {
+		l := el.Value.(*lane)
+		if len(l.window) > 0 {
+			return l
+		}
+		if l.wantsLoad() {
+			m.wantPage(l)
+		}
+		turns++
+	}
+	return nil
+}
+
+// takerIn finds a ticket near the front of the lane that a blocked claim may
+// take, and the best such claim.
+func (m *matcher) takerIn(l *lane, now Instant) (int, *waiter) {
+	for i := 0; i < len(l.window) && i < maxTurns; i++ {
+		if wt := m.taker(l, l.window[i], now); wt != nil {
+			return i, wt
+		}
+	}
+	return 0, nil
+}
+
 // taker finds the best blocked claim for a ticket, or nil.
-func (m *matcher) taker(g *group, j *Job, now Instant) *waiter {
+func (m *matcher) taker(in *lane, j *Job, now Instant) *waiter {
+	g := in.group
 	var best *waiter
 	var bestScore time.Duration
 	ticket := Ticket{Needs: &g.Needs, Chars: j.Chars, ReadyAt: j.ReadyAt, Key: j.Key}
@@ -391,7 +398,7 @@ func (m *matcher) taker(g *group, j *Job, now Instant) *waiter {
 		n := 0
 		for el := waiting.Front(); el != nil && n < maxCandidates; el = el.Next() {
 			wt := el.Value.(*waiter)
-			if m.excluded(j, wt.worker, now) {
+			if m.excluded(in, j, wt.worker, now) {
 				continue
 			}
 			n++

@@ -35,6 +35,8 @@ type op struct {
 	spec    *Spec
 	items   []ReportItem
 	waiter  *waiter
+	ticket  *Job     // claim: as it was in the window
+	strikes []Effect // of a worker's document that is being read
 	lapsed  bool // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
@@ -50,8 +52,9 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 	case opSubmit:
 		return e.decideSubmit(ent, o)
 	case opClaim:
-		if ent.job.State != StateQueued {
-			e.reclaim(o.waiter) // somebody was faster
+		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
+			ent.passed = true // somebody was faster
+			e.reclaim(o.waiter)
 			return true, nil
 		}
 	case opEvent, opReport:
@@ -211,16 +214,15 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	case o.kind == opClaim:
 		e.assigned(o, spec)
 	default:
-		if was != nil && was.State == StateRunning {
+		if was.State == StateRunning {
 			e.attemptOver(was, o.kind != opEvent)
 		}
 		e.reply(o, job, nil)
 	}
-	if job.State == StateQueued {
-		e.offer(job)
-	} else if was != nil && was.State == StateQueued && o.kind != opClaim {
+	if was.State == StateQueued && o.kind != opClaim {
 		e.ready.remove(was)
 	}
+	ent.passed = ent.passed || job.State == StateQueued
 	e.finish(ent)
 }
 

@@ -40,6 +40,8 @@ type lane struct {
 	loading bool
 	late    []*Job  // came in after last during a load
 	resume  Instant // the store has nothing ready before this; 0: unknown
+	poke    Instant // somebody who may not take a ticket yet may then
+	paused  bool
 
 	heapIndex int           // in group.heap, -1 if it has nothing to give
 	turn      *list.Element // in group.turns, nil likewise
@@ -49,6 +51,8 @@ type lane struct {
 // key is the smallest key that the lane may have to give.
 func (l *lane) key() Instant {
 	switch {
+	case l.paused:
+		return never
 	case len(l.window) > 0:
 		return l.window[0].Key
 	case l.more && l.resume == 0:
@@ -74,16 +78,15 @@ func (l *lane) wantsLoad() bool {
 // differ in whom they trust.
 type group struct {
 	Lane   // Account only for PRIVATE
-	lanes  int
-	paused bool
-	heap   laneHeap   // lanes with something to give, smallest key first
-	turns  *list.List // the same lanes, next account first
-	links  []*link    // the capability classes that can run it
+	lanes int
+	heap  laneHeap   // lanes with something to give, smallest key first
+	turns *list.List // the same lanes, next account first
+	links []*link    // the capability classes that can run it
 }
 
 // key is the smallest key in the group.
 func (g *group) key() Instant {
-	if len(g.heap) == 0 || g.paused {
+	if len(g.heap) == 0 {
 		return never
 	}
 	return g.heap[0].key()
@@ -98,6 +101,7 @@ type readyIndex struct {
 	idle    int        // lanes that have nothing to give
 	tickets int        // in all windows
 	delayed delayHeap
+	paused  map[PauseKey]bool
 
 	made  func(*group) // is told of each new group,
 	grown func(*group) // of one whose key may be smaller than before,
@@ -105,7 +109,7 @@ type readyIndex struct {
 }
 
 func newReadyIndex() *readyIndex {
-	return &readyIndex{lanes: map[string]*lane{}, groups: map[Lane]*group{}, used: list.New()}
+	return &readyIndex{lanes: map[string]*lane{}, groups: map[Lane]*group{}, used: list.New(), paused: map[PauseKey]bool{}}
 }
 
 // lane returns the lane of that text, making it if need be.
@@ -122,6 +126,7 @@ func (r *readyIndex) lane(text string) (*lane, error) {
 	}
 	l := &lane{Lane: parsed, text: text, heapIndex: -1, group: r.group(parsed)}
 	l.group.lanes++
+	l.paused = r.paused[PauseLane(text)] || r.paused[PauseKind(parsed.Needs.Kind)]
 	l.used = r.used.PushBack(l)
 	r.lanes[text] = l
 	r.idle++
@@ -147,7 +152,7 @@ func (r *readyIndex) dropIdle() {
 	for el := r.used.Front(); el != nil && r.idle > maxIdleLanes/2; {
 		l := el.Value.(*lane)
 		el = el.Next()
-		if l.heapIndex >= 0 || l.loading || l.more {
+		if l.heapIndex >= 0 || l.loading || l.more || l.poke != 0 || len(l.window) > 0 {
 			continue
 		}
 		r.used.Remove(l.used)
@@ -359,20 +364,52 @@ func (r *readyIndex) rescan(l *lane, floor Instant) {
 	r.settle(l)
 }
 
-// wake brings in what has become ready by now.
-func (r *readyIndex) wake(now Instant) {
+// wake brings in what has become ready by now, and returns the groups that
+// may have something to give.
+func (r *readyIndex) wake(now Instant) (woken []*group) {
 	for len(r.delayed) > 0 && r.delayed[0].at <= now {
 		d := heap.Pop(&r.delayed).(delay)
-		switch {
-		case d.job != nil:
-			if l, err := r.lane(d.job.Lane); err == nil { // it was parsed before
-				r.insert(l, d.job)
-			}
-		case d.lane.resume != 0 && d.lane.resume <= now:
-			d.lane.resume = 0
-			r.settle(d.lane)
+		l := d.lane
+		if d.job != nil {
+			l, _ = r.lane(d.job.Lane) // parsed before, so it parses
+			r.insert(l, d.job)
+		}
+		if l.resume != 0 && l.resume <= now {
+			l.resume = 0
+			r.settle(l)
+		}
+		if l.poke <= now {
+			l.poke = 0
+		}
+		woken = append(woken, l.group)
+	}
+	return woken
+}
+
+// pokeAt has wake return the lane's group at a time.
+func (r *readyIndex) pokeAt(l *lane, at Instant) {
+	if l.poke == 0 || at < l.poke {
+		l.poke = at
+		heap.Push(&r.delayed, delay{at: at, lane: l})
+	}
+}
+
+// pause stops or resumes lanes, and returns those that it touched.
+func (r *readyIndex) pause(what PauseKey, paused bool) (touched []*lane) {
+	if paused {
+		r.paused[what] = true
+	} else {
+		delete(r.paused, what)
+	}
+	for _, text := range slices.Sorted(maps.Keys(r.lanes)) {
+		l := r.lanes[text]
+		if what == PauseLane(text) || what == PauseKind(l.Needs.Kind) {
+			l.paused = r.paused[PauseLane(text)] || r.paused[PauseKind(l.Needs.Kind)]
+			r.settle(l)
+			touched = append(touched, l)
 		}
 	}
+	return touched
 }
 
 // sortedGroups returns the groups in an order that is the same everywhere.
