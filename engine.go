@@ -30,6 +30,8 @@ type engine struct {
 	changes   uint64 // made by this engine
 	changeTag [8]byte
 
+	closing bool // hand out nothing more, and start nothing
+
 	timer timers
 	pump  pump
 }
@@ -41,7 +43,7 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int // log entries of this version, the transition's included
+	reports int  // log entries of this version, the transition's included
 	passed  bool // its ticket was passed over meanwhile: offer it again
 }
 
@@ -83,7 +85,7 @@ type output struct {
 	renew   []Renewal
 	shred   []Effect
 	replies []reply
-	changed []*Job // committed just now: wake who waits for them
+	changed []*Job  // committed just now: wake who waits for them
 	bad     []error // for the log: nobody else hears of them
 	next    Instant
 }
@@ -103,8 +105,8 @@ type commit struct {
 	folded   int  // effects in a change of the pump's
 }
 
-// outcome is the store's answer to a commit.
-type outcome struct {
+// answer is the store's answer to a commit.
+type answer struct {
 	*commit
 	err     error // this change's own
 	unknown error // the whole Apply failed: it may have been applied or not
@@ -194,11 +196,11 @@ func (e *engine) commitOp(o *op, c Change) {
 }
 
 // inCommitted is the store's answer to commits.
-type inCommitted struct{ outcomes []outcome }
+type inCommitted struct{ answers []answer }
 
 func (in inCommitted) apply(e *engine) {
-	for i := range in.outcomes {
-		oc := &in.outcomes[i]
+	for i := range in.answers {
+		oc := &in.answers[i]
 		if oc.op == nil {
 			e.pumped(oc)
 			continue
@@ -221,7 +223,7 @@ func (in inCommitted) apply(e *engine) {
 }
 
 // giveUp ends an operation that could not be committed.
-func (e *engine) giveUp(ent *entry, o *op, oc *outcome) {
+func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	err := oc.err
 	if oc.unknown != nil {
 		err = oc.unknown

@@ -2,6 +2,7 @@ package consign
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,7 +44,7 @@ type inHeartbeat struct {
 func (in inHeartbeat) apply(e *engine) {
 	w := e.workers[in.worker]
 	if w == nil {
-		e.out.replies = append(e.out.replies, reply{call: in.call, err: ErrSession})
+		e.out.replies = append(e.out.replies, reply{call: in.call, err: e.noSession()})
 		return
 	}
 	w.seen = e.now
@@ -86,7 +87,7 @@ type inClaim struct {
 func (in inClaim) apply(e *engine) {
 	w := e.workers[in.worker]
 	if w == nil {
-		e.out.replies = append(e.out.replies, reply{call: in.call, err: ErrSession})
+		e.out.replies = append(e.out.replies, reply{call: in.call, err: e.noSession()})
 		return
 	}
 	e.reclaim(&waiter{call: in.call, worker: w, claim: in.claim})
@@ -96,7 +97,7 @@ func (in inClaim) apply(e *engine) {
 func (e *engine) reclaim(wt *waiter) {
 	w := wt.worker
 	if e.workers[w.ID] != w {
-		e.out.replies = append(e.out.replies, reply{call: wt.call, err: ErrSession})
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
 	if w.standing == StandingFlagged || w.standing == StandingRemoved {
@@ -198,6 +199,9 @@ func (e *engine) claimRefused(o *op, err error) {
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
 }
 
+// errAbandoned answers inAbandon.
+var errAbandoned = errors.New("consign: nobody waits for the claim")
+
 // inAbandon is a caller that no longer waits for its claim. One that has been
 // given a job gets it.
 type inAbandon struct{ *call }
@@ -208,7 +212,7 @@ func (in inAbandon) apply(e *engine) {
 		return
 	}
 	e.unwait(wt)
-	e.out.replies = append(e.out.replies, reply{call: in.call, err: ErrClosed})
+	e.out.replies = append(e.out.replies, reply{call: in.call, err: errAbandoned})
 }
 
 func (e *engine) unwait(wt *waiter) {
@@ -304,6 +308,14 @@ func (e *engine) sweepWorkers() {
 		}
 		e.dismiss(w, ErrSession)
 	}
+}
+
+// noSession is why a worker is not known.
+func (e *engine) noSession() error {
+	if e.closing {
+		return ErrClosed
+	}
+	return ErrSession
 }
 
 // dismiss forgets a worker and refuses its blocked claims.

@@ -37,7 +37,7 @@ type op struct {
 	waiter  *waiter
 	ticket  *Job     // claim: as it was in the window
 	strikes []Effect // of a worker's document that is being read
-	lapsed  bool // time: the lease is to be judged by the store
+	lapsed  bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
 	next   Transition
@@ -98,8 +98,8 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	case o.ev.Kind == EventComplete:
 		c.Done = o.done
 		c.Done.AcceptedAt = e.now
-		if c.Done.Acceptance != nil {
-			c.Done.Acceptance.AcceptedAt = int64(e.now)
+		if a := c.Done.Acceptance; a != nil {
+			a.AcceptedAt, a.Custody = int64(e.now), ent.job.Custody
 		}
 	case o.ev.Kind == EventPurge && ent.job.Purged:
 		c.Delete = true

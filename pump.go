@@ -78,7 +78,7 @@ func (e *engine) commitPump(c Change, effects int) {
 
 // pumped is the store's answer to a change of the pump's. A failed one leaves
 // its effects where they are, for the next round.
-func (e *engine) pumped(oc *outcome) {
+func (e *engine) pumped(oc *answer) {
 	if err := errors.Join(oc.err, oc.unknown); err != nil {
 		e.unpumped(oc.folded, err)
 		return

@@ -77,7 +77,7 @@ func (l *lane) wantsLoad() bool {
 // turns. The lanes of PRIVATE jobs are groups of their own, since accounts
 // differ in whom they trust.
 type group struct {
-	Lane   // Account only for PRIVATE
+	Lane  // Account only for PRIVATE
 	lanes int
 	heap  laneHeap   // lanes with something to give, smallest key first
 	turns *list.List // the same lanes, next account first

@@ -39,6 +39,9 @@ func (e *engine) tickInterval() time.Duration { return max(e.config.Lease/10, 10
 // passTime does what has become due by now.
 func (e *engine) passTime() {
 	t := &e.timer
+	if e.closing {
+		return
+	}
 	if t.due != 0 && t.due <= e.now && !t.reading {
 		t.reading, t.due = true, 0
 		e.out.reads = append(e.out.reads, read{kind: readDue, n: timerBatch + t.stuck})
