@@ -1,6 +1,7 @@
 package memdb
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,7 +21,7 @@ func (s *Store) Apply(ctx context.Context, changes []consign.Change) ([]error, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	b := s.begin()
+	b := s.begin(len(changes))
 	outcomes := make([]error, len(changes))
 	for i := range changes {
 		if outcomes[i] = b.check(&changes[i]); outcomes[i] == nil {
@@ -60,17 +61,17 @@ type batch struct {
 	txn  *memdb.Txn
 	now  consign.Instant
 
-	jobs     map[consign.JobID]*row // nil: deleted. Not yet visible, so free to modify
+	touched  []*cell                // the cells that have a next row
 	docs     map[docID]*consign.Doc // Body nil: deleted
 	counters map[string]int64
 }
 
 type docID struct{ kind, key string }
 
-func (s *Store) begin() *batch {
+func (s *Store) begin(size int) *batch {
 	return &batch{
 		Store: s, base: s.db.Txn(false), txn: s.db.Txn(true), now: now(),
-		jobs: make(map[consign.JobID]*row),
+		touched: make([]*cell, 0, size),
 	}
 }
 
@@ -85,8 +86,14 @@ func (b *batch) check(c *consign.Change) error {
 			return consign.ErrGuard
 		}
 	}
-	if c.Job != nil && b.version(c.Job.ID) != c.Job.Version-1 {
-		return consign.ErrVersion
+	if c.Job != nil {
+		var version uint64
+		if r := b.row(c.Job.ID); r.job != nil {
+			version = r.job.Version
+		}
+		if version != c.Job.Version-1 {
+			return consign.ErrVersion
+		}
 	}
 	for _, id := range c.Drop {
 		if _, ok := b.waiting[id]; !ok {
@@ -132,7 +139,8 @@ func (b *batch) write(c *consign.Change) {
 		b.writeJob(c)
 	}
 	for i := range c.Log {
-		if r := b.own(c.Log[i].Job); r != nil && !r.forgotten {
+		if r := b.row(c.Log[i].Job); r.job != nil && !r.forgotten {
+			r = b.own(c.Log[i].Job)
 			r.log = insert(r.log, &c.Log[i])
 		}
 	}
@@ -167,16 +175,11 @@ func (b *batch) write(c *consign.Change) {
 }
 
 func (b *batch) writeJob(c *consign.Change) {
-	id := c.Job.ID
+	r := b.own(c.Job.ID)
 	if c.Delete {
-		b.jobs[id] = nil
-		delete(b.running, id)
+		*r = row{cell: r.cell}
+		delete(b.running, c.Job.ID)
 		return
-	}
-	r := b.own(id)
-	if r == nil {
-		r = &row{}
-		b.jobs[id] = r
 	}
 	r.job = c.Job
 	if c.Spec != nil {
@@ -213,12 +216,8 @@ func (b *batch) lease(r *row) {
 
 // commit makes the batch visible, all at once.
 func (b *batch) commit() {
-	for id, r := range b.jobs {
-		if r != nil {
-			must(b.txn.Insert(tableJobs, r))
-		} else if old := find[row](b.base, tableJobs, id[:]); old != nil {
-			must(b.txn.Delete(tableJobs, old))
-		}
+	for _, c := range b.touched {
+		b.index(c)
 	}
 	for id, d := range b.docs {
 		if d.Body != nil {
@@ -230,36 +229,69 @@ func (b *batch) commit() {
 	for name, value := range b.counters {
 		must(b.txn.Insert(tableCounters, &counter{name, value}))
 	}
+	b.view.Lock()
+	defer b.view.Unlock()
 	b.txn.Commit()
+	for _, c := range b.touched {
+		c.row, c.next = c.next, nil
+	}
 }
 
-// row returns the job's row as the batch has it so far, nil if there is none.
-func (b *batch) row(id consign.JobID) *row {
-	if r, ok := b.jobs[id]; ok {
-		return r
+// index moves the cell in the trees from its row's keys to those of its next.
+func (b *batch) index(c *cell) {
+	was, is := c.row.job != nil, c.next.job != nil
+	if is && !was {
+		must(b.txn.Insert(tableJobs, c))
 	}
-	return find[row](b.base, tableJobs, id[:])
+	if was && !is {
+		must(b.txn.Delete(tableJobs, c))
+	}
+	if !is {
+		delete(b.jobs, c.id)
+	}
+	b.move(tableQueue, placeOf, c)
+	b.move(tableTimers, dueOf, c)
+}
+
+func (b *batch) move(table string, key func(*row) []byte, c *cell) {
+	was, is := key(c.row), key(c.next)
+	if bytes.Equal(was, is) {
+		return
+	}
+	if was != nil {
+		must(b.txn.Delete(table, c.row))
+	}
+	if is != nil {
+		must(b.txn.Insert(table, c.next))
+	}
+}
+
+// row returns the job's row as the batch has it so far.
+func (b *batch) row(id consign.JobID) *row {
+	c := b.jobs[id]
+	switch {
+	case c == nil:
+		return none
+	case c.next != nil:
+		return c.next
+	}
+	return c.row
 }
 
 // own returns the job's row for the batch to modify.
 func (b *batch) own(id consign.JobID) *row {
-	if r, ok := b.jobs[id]; ok {
-		return r
+	c := b.jobs[id]
+	if c == nil {
+		c = &cell{id: id, row: none}
+		b.jobs[id] = c
 	}
-	stored := find[row](b.base, tableJobs, id[:])
-	if stored == nil {
-		return nil
+	if c.next == nil {
+		next := *c.row
+		next.cell = c
+		c.next = &next
+		b.touched = append(b.touched, c)
 	}
-	r := *stored
-	b.jobs[id] = &r
-	return &r
-}
-
-func (b *batch) version(id consign.JobID) uint64 {
-	if r := b.row(id); r != nil {
-		return r.job.Version
-	}
-	return 0
+	return c.next
 }
 
 func (b *batch) doc(kind, key string) consign.Doc {

@@ -8,65 +8,41 @@ import (
 	"github.com/consignq/consign"
 )
 
-// The tables, and the indexes of jobs. Every index is unique: where the order
-// alone is not, the key ends with the job's ID.
+// The tables. Each has one index, its key.
 const (
-	tableJobs     = "jobs"     // *row
-	tableDocs     = "docs"     // *consign.Doc
-	tableCounters = "counters" // *counter
+	tableJobs     = "jobs"     // *cell, by ID
+	tableQueue    = "queue"    // *row of a queued job, by lane and place
+	tableTimers   = "timers"   // *row of a job whose DueAt is set, by it and the ID
 	tableEffects  = "effects"  // *effect, by arrival
-
-	byID    = "id"
-	byPlace = "place" // queued jobs: lane, key, ID
-	byDue   = "due"   // jobs whose DueAt is set: DueAt, ID
+	tableDocs     = "docs"     // *consign.Doc, by kind and key
+	tableCounters = "counters" // *counter, by name
 )
 
 func schema() *memdb.DBSchema {
-	table := func(name string, indexes ...*memdb.IndexSchema) *memdb.TableSchema {
-		t := &memdb.TableSchema{Name: name, Indexes: make(map[string]*memdb.IndexSchema)}
-		for _, index := range indexes {
-			t.Indexes[index.Name] = index
-		}
-		return t
-	}
-	tables := make(map[string]*memdb.TableSchema)
-	for _, t := range []*memdb.TableSchema{
-		table(tableJobs,
-			index(byID, func(r *row) []byte { return r.job.ID[:] }),
-			index(byPlace, func(r *row) []byte {
-				if r.job.State != consign.StateQueued {
-					return nil
-				}
-				return placeKey(r.job.Lane, consign.Place{Key: r.job.Key, ID: r.job.ID})
-			}),
-			index(byDue, func(r *row) []byte {
-				if r.job.DueAt == 0 {
-					return nil
-				}
-				return append(instantKey(make([]byte, 0, 24), r.job.DueAt), r.job.ID[:]...)
-			})),
-		table(tableDocs, index(byID, func(d *consign.Doc) []byte { return docKey(d.Kind, d.Key) })),
-		table(tableCounters, index(byID, func(c *counter) []byte { return []byte(c.name) })),
-		table(tableEffects, index(byID, func(e *effect) []byte { return binary.BigEndian.AppendUint64(nil, e.order) })),
-	} {
-		tables[t.Name] = t
-	}
-	return &memdb.DBSchema{Tables: tables}
+	return &memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
+		tableJobs:     table(tableJobs, func(c *cell) []byte { return c.id[:] }),
+		tableQueue:    table(tableQueue, placeOf),
+		tableTimers:   table(tableTimers, dueOf),
+		tableEffects:  table(tableEffects, func(e *effect) []byte { return binary.BigEndian.AppendUint64(nil, e.order) }),
+		tableDocs:     table(tableDocs, func(d *consign.Doc) []byte { return docKey(d.Kind, d.Key) }),
+		tableCounters: table(tableCounters, func(c *counter) []byte { return []byte(c.name) }),
+	}}
 }
 
-// index is a unique index over a function that returns an object's key, nil
-// for an object that is not in it.
-func index[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
-	return &memdb.IndexSchema{Name: name, Unique: true, AllowMissing: true, Indexer: indexer[T](key)}
+func table[T any](name string, key func(*T) []byte) *memdb.TableSchema {
+	return &memdb.TableSchema{Name: name, Indexes: map[string]*memdb.IndexSchema{
+		byKey: {Name: byKey, Unique: true, Indexer: indexer[T](key)},
+	}}
 }
 
-// indexer is the memdb.Indexer of a key function. It is looked up by the key's
-// bytes.
+const byKey = "id" // go-memdb insists on the name
+
+// indexer is the memdb.Indexer of a function that returns an object's key.
+// It is looked up by the key's bytes.
 type indexer[T any] func(*T) []byte
 
 func (key indexer[T]) FromObject(obj any) (bool, []byte, error) {
-	k := key(obj.(*T))
-	return k != nil, k, nil
+	return true, key(obj.(*T)), nil
 }
 
 func (indexer[T]) FromArgs(args ...any) ([]byte, error) { return args[0].([]byte), nil }
@@ -79,6 +55,22 @@ func placeKey(lane string, p consign.Place) []byte {
 	key = append(key, 0)
 	key = instantKey(key, p.Key)
 	return append(key, p.ID[:]...)
+}
+
+// placeOf returns the row's key in the queue, nil for a job that is not in it.
+func placeOf(r *row) []byte {
+	if r.job == nil || r.job.State != consign.StateQueued {
+		return nil
+	}
+	return placeKey(r.job.Lane, consign.Place{Key: r.job.Key, ID: r.job.ID})
+}
+
+// dueOf returns the row's key among the timers, nil for a job that has none.
+func dueOf(r *row) []byte {
+	if r.job == nil || r.job.DueAt == 0 {
+		return nil
+	}
+	return append(instantKey(make([]byte, 0, 8+16), r.job.DueAt), r.job.ID[:]...)
 }
 
 func docKey(kind, key string) []byte {

@@ -36,10 +36,9 @@ func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	r := find[row](s.db.Txn(false), tableJobs, id[:])
-	if r == nil {
-		return nil, nil
-	}
+	s.view.RLock()
+	defer s.view.RUnlock()
+	r := s.row(s.db.Txn(false), id)
 	first := sort.Search(len(r.log), func(i int) bool { return r.log[i].Seq > after })
 	last := min(len(r.log), first+max(n, 0))
 	return r.log[first:last:last], nil
@@ -51,10 +50,12 @@ func (s *Store) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	s.view.RLock()
+	defer s.view.RUnlock()
 	var heads []consign.LaneHead
 	txn := s.db.Txn(false)
 	for from := []byte{}; ; {
-		r := first[row](txn, tableJobs, byPlace, from)
+		r := first[row](txn, tableQueue, from)
 		if r == nil {
 			return heads, nil
 		}
@@ -66,12 +67,12 @@ func (s *Store) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
 // Page implements consign.Store.
 func (s *Store) Page(ctx context.Context, lane string, shards uint16, place consign.Place, n int) ([]*consign.Job, error) {
 	var jobs []*consign.Job
-	for r := range seek[row](ctx, s, tableJobs, byPlace, after(placeKey(lane, place))) {
+	for r := range seek[row](ctx, s, tableQueue, after(placeKey(lane, place))) {
 		if r.job.Lane != lane || len(jobs) >= n {
 			break
 		}
 		if shards>>r.job.ID.Shard()&1 == 1 {
-			jobs = append(jobs, r.current())
+			jobs = append(jobs, r.cell.row.current())
 		}
 	}
 	return jobs, ctx.Err()
@@ -79,12 +80,12 @@ func (s *Store) Page(ctx context.Context, lane string, shards uint16, place cons
 
 // Due implements consign.Store.
 func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (due []*consign.Job, next consign.Instant, err error) {
-	for r := range seek[row](ctx, s, tableJobs, byDue, []byte{}) {
+	for r := range seek[row](ctx, s, tableTimers, []byte{}) {
 		if r.job.DueAt > now || len(due) >= n {
 			next = r.job.DueAt
 			break
 		}
-		due = append(due, r.current())
+		due = append(due, r.cell.row.current())
 	}
 	return due, next, ctx.Err()
 }
@@ -115,16 +116,21 @@ func (s *Store) Lapsed(ctx context.Context, n int) ([]*consign.Job, error) {
 	return jobs, nil
 }
 
-// List implements consign.Store. It reads every job between the first and the
-// last that match.
+// List reads every job between the first and the last that match. It does so in
+// parts, so that a long search keeps no writer waiting.
 func (s *Store) List(ctx context.Context, f consign.Filter, last consign.JobID, n int) ([]*consign.Job, error) {
+	const part = 1024
 	var jobs []*consign.Job
-	for r := range seek[row](ctx, s, tableJobs, byID, after(last[:])) {
-		if len(jobs) >= n {
-			break
-		}
-		if (f.Account == "" || f.Account == r.job.Account) && (f.State == consign.StateNone || f.State == r.job.State) {
-			jobs = append(jobs, r.current())
+	for read := part; read == part && len(jobs) < n && ctx.Err() == nil; {
+		read = 0
+		for c := range seek[cell](ctx, s, tableJobs, after(last[:])) {
+			if job := c.row.job; (f.Account == "" || f.Account == job.Account) && (f.State == consign.StateNone || f.State == job.State) {
+				jobs = append(jobs, c.row.current())
+			}
+			last = c.id
+			if read++; read == part || len(jobs) == n {
+				break
+			}
 		}
 	}
 	return jobs, ctx.Err()
@@ -133,7 +139,7 @@ func (s *Store) List(ctx context.Context, f consign.Filter, last consign.JobID, 
 // Effects implements consign.Store.
 func (s *Store) Effects(ctx context.Context, n int) ([]consign.Effect, error) {
 	var effects []consign.Effect
-	for e := range seek[effect](ctx, s, tableEffects, byID, []byte{}) {
+	for e := range seek[effect](ctx, s, tableEffects, []byte{}) {
 		if len(effects) >= n {
 			break
 		}
@@ -145,7 +151,7 @@ func (s *Store) Effects(ctx context.Context, n int) ([]consign.Effect, error) {
 // Docs implements consign.Store.
 func (s *Store) Docs(ctx context.Context, kind, key string, n int) ([]consign.Doc, error) {
 	var docs []consign.Doc
-	for d := range seek[consign.Doc](ctx, s, tableDocs, byID, after(docKey(kind, key))) {
+	for d := range seek[consign.Doc](ctx, s, tableDocs, after(docKey(kind, key))) {
 		if d.Kind != kind || len(docs) >= n {
 			break
 		}
@@ -182,37 +188,47 @@ func pick[T any](ctx context.Context, s *Store, ids []consign.JobID, of func(*ro
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	s.view.RLock()
+	defer s.view.RUnlock()
 	txn := s.db.Txn(false)
 	picked := make([]*T, len(ids))
-	for i := range ids {
-		if r := find[row](txn, tableJobs, ids[i][:]); r != nil {
-			picked[i] = of(r)
-		}
+	for i, id := range ids {
+		picked[i] = of(s.row(txn, id))
 	}
 	return picked, nil
 }
 
+// row returns the job's row.
+func (s *Store) row(txn *memdb.Txn, id consign.JobID) *row {
+	if c := find[cell](txn, tableJobs, id[:]); c != nil {
+		return c.row
+	}
+	return none
+}
+
 // find returns the object with the key, nil if there is none.
 func find[T any](txn *memdb.Txn, table string, key []byte) *T {
-	obj, err := txn.First(table, byID, key)
+	obj, err := txn.First(table, byKey, key)
 	must(err)
 	found, _ := obj.(*T)
 	return found
 }
 
 // first returns the first object from the key on, nil if there is none.
-func first[T any](txn *memdb.Txn, table, index string, from []byte) *T {
-	rows, err := txn.LowerBound(table, index, from)
+func first[T any](txn *memdb.Txn, table string, from []byte) *T {
+	rows, err := txn.LowerBound(table, byKey, from)
 	must(err)
 	found, _ := rows.Next().(*T)
 	return found
 }
 
-// seek ranges over the objects of a snapshot from the key on. It ends early
-// when ctx does.
-func seek[T any](ctx context.Context, s *Store, table, index string, from []byte) iter.Seq[*T] {
+// seek ranges over the objects from the key on. What they point to does not
+// change meanwhile. It ends early when ctx does.
+func seek[T any](ctx context.Context, s *Store, table string, from []byte) iter.Seq[*T] {
 	return func(yield func(*T) bool) {
-		rows, err := s.db.Txn(false).LowerBound(table, index, from)
+		s.view.RLock()
+		defer s.view.RUnlock()
+		rows, err := s.db.Txn(false).LowerBound(table, byKey, from)
 		must(err)
 		for i := 0; ; i++ {
 			if i%1024 == 0 && ctx.Err() != nil {
