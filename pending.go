@@ -6,8 +6,5 @@ type Verification string
 // StandingState is what the queue believes of a worker.
 type StandingState string
 
-// Receipt is the record with the queue's acceptance.
-type Receipt struct{}
-
 // Explanation says why a job is in its state.
 type Explanation struct{}

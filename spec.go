@@ -37,18 +37,6 @@ type Done struct {
 	Acceptance   []byte // canonical JSON body, signed when it is fetched; nil where receipts are off
 }
 
-// Custody says who can read a job's payload (docs/trust-model.md).
-type Custody string
-
-// The custodies. Confidentiality is the default; CustodyPlain is always an
-// explicit choice.
-const (
-	CustodySealed  Custody = "sealed"
-	CustodyEscrow  Custody = "escrow"
-	CustodyTransit Custody = "transit"
-	CustodyPlain   Custody = "plain"
-)
-
 // vaulted reports whether the job's key is in the queue's vault.
 func (c Custody) vaulted() bool { return c == CustodyEscrow || c == CustodyTransit }
 
