@@ -1,0 +1,299 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/retry"
+)
+
+// attempt is one claim while this worker holds it.
+type attempt struct {
+	consign.Assignment
+	claim  consign.Claim
+	ctx    context.Context // the executor's
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	expires time.Time   // when the lease has certainly ended, by the monotonic clock
+	expiry  *time.Timer // stops the executor then; nil where no lease was told
+	over    bool        // the executor is done: only the answer to its result counts now
+	lost    bool        // the queue said that the claim is not current
+}
+
+// newAttempt starts the lease's count-down. A claim is granted at an unknown
+// time while Claim blocks, at the latest when it returns, which is now.
+func newAttempt(working context.Context, assignment consign.Assignment) *attempt {
+	a := &attempt{Assignment: assignment, claim: consign.Claim{Job: assignment.Job, Claim: assignment.Claim}}
+	a.ctx, a.cancel = context.WithCancelCause(working)
+	a.expires = time.Now().Add(a.Lease)
+	if a.Lease > 0 {
+		a.expiry = time.AfterFunc(a.Lease, func() { a.cancel(consign.ErrLeaseLost) })
+	}
+	return a
+}
+
+// renew counts the lease anew from when the request that renewed it was sent.
+func (a *attempt) renew(sent time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if expires := sent.Add(a.Lease); expires.After(a.expires) {
+		a.expires = expires
+		if a.expiry != nil && !a.over {
+			a.expiry.Reset(time.Until(expires))
+		}
+	}
+}
+
+// lose stops the work: the queue says that the claim is not current. Once the
+// executor is done this may be news from before the result arrived, and only
+// the answer to the result counts.
+func (a *attempt) lose() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.over {
+		a.lost = true
+		a.cancel(consign.ErrLeaseLost)
+	}
+}
+
+// finish ends the executor's part and reports whether the claim may still be
+// current.
+func (a *attempt) finish() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+	return !a.lost
+}
+
+func (a *attempt) leaseEnd() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.expires
+}
+
+// outcome is what an executor came to.
+type outcome struct {
+	Output
+	err               error
+	input             [32]byte // consign.InputHash, from before the executor had the payload
+	started, finished time.Time
+}
+
+// handle sees a claimed job through to its end.
+func (r *run) handle(assignment consign.Assignment) {
+	a := newAttempt(r.working, assignment)
+	defer a.cancel(nil)
+	if !r.begin(a) {
+		r.cfg.Logger.Warn("a claim was delivered twice; it runs once", "job", a.Job, "claim", a.Claim)
+		a.finish()
+		return
+	}
+	defer r.forget(a)
+	if r.claiming.Err() != nil { // it raced with the shutdown
+		a.finish()
+		r.release(a)
+		return
+	}
+	if a.Limit > 0 {
+		ctx, cancel := context.WithTimeoutCause(a.ctx, a.Limit, errLimit)
+		defer cancel()
+		a.ctx = ctx
+	}
+
+	reporting, silence := context.WithCancel(r.calling)
+	defer silence()
+	reports := newReporter(func(items []consign.ReportItem) error { return r.report(reporting, a, items) })
+	done := make(chan outcome, 1)
+	go r.execute(a, reports, done)
+	var o outcome
+	select {
+	case o = <-done:
+	case <-r.working.Done():
+		// Given back while the executor still unwinds, so that another worker
+		// need not wait for it.
+		a.finish()
+		silence()
+		r.release(a)
+		<-done
+		reports.close()
+		return
+	}
+
+	current := a.finish()
+	if !current {
+		silence()
+	}
+	flush := time.AfterFunc(lastCalls, silence) // previews must not hold the result up
+	reports.close()
+	flush.Stop()
+	switch {
+	case !current:
+		r.cfg.Logger.Warn("lease lost, work stopped", "job", a.Job, "claim", a.Claim)
+	case o.err == nil:
+		r.complete(a, o)
+	case errors.Is(context.Cause(a.ctx), consign.ErrLeaseLost):
+		r.cfg.Logger.Warn("lease ended without renewal, work stopped", "job", a.Job, "claim", a.Claim)
+	case r.working.Err() != nil:
+		r.release(a)
+	default:
+		r.fail(a, o.err)
+	}
+}
+
+var errLimit = errors.New("worker: the attempt's limit is over")
+
+// begin notes that the attempt runs. It reports false where it already does,
+// or did lately: run twice, a claim would have two results.
+func (r *run) begin(a *attempt) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.attempts[a.claim] != nil || slices.Contains(r.ended[:], a.claim) {
+		return false
+	}
+	for claim, other := range r.attempts {
+		if claim.Job == a.Job {
+			other.lose() // a new claim of the job means that this one is over
+		}
+	}
+	r.attempts[a.claim] = a
+	return true
+}
+
+func (r *run) forget(a *attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.attempts, a.claim)
+	r.ended[r.endedAt%len(r.ended)] = a.claim
+	r.endedAt++
+}
+
+// execute runs the job and contains what its executor does to itself.
+func (r *run) execute(a *attempt, reports *reporter, done chan<- outcome) {
+	o := outcome{started: time.Now(), err: errors.New("the executor ended its goroutine")}
+	defer func() {
+		if p := recover(); p != nil {
+			o.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		o.finished = time.Now()
+		done <- o
+	}()
+	executor, err := r.executor(a)
+	if err != nil {
+		o.err = err
+		return
+	}
+	if a.Receipts {
+		o.input = consign.InputHash(a.Header, a.Payload)
+	}
+	o.Output, o.err = executor.Execute(a.ctx, &Task{
+		Job: a.Job, Kind: a.Kind, Model: a.Model, Tier: a.Tier, Chars: a.Chars,
+		Payload: a.Payload, Comparator: a.Comparator,
+		reports: reports,
+	})
+}
+
+// executor finds what runs the job, or says why this worker cannot.
+func (r *run) executor(a *attempt) (Executor, error) {
+	e := r.cfg.Executors[a.Kind]
+	switch {
+	case e == nil:
+		return nil, fmt.Errorf("%w: no executor for kind %q", ErrRefused, a.Kind)
+	case a.Custody != consign.CustodyPlain:
+		return nil, fmt.Errorf("%w: payload under custody %q cannot be opened here", ErrRefused, a.Custody)
+	}
+	return e, nil
+}
+
+// report sends what an executor streamed, once.
+func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
+	defer cancel()
+	var sent time.Time
+	err := r.call(ctx, func(s consign.Session) error {
+		sent = time.Now()
+		return s.Report(ctx, consign.Report{Claim: a.claim, Items: items})
+	})
+	switch {
+	case err == nil:
+		a.renew(sent)
+	case errors.Is(err, consign.ErrLeaseLost), errors.Is(err, consign.ErrCancelled):
+		a.lose()
+	case ctx.Err() == nil:
+		r.cfg.Logger.Info("reports lost", "job", a.Job, "items", len(items), "error", err)
+	}
+	return err
+}
+
+// complete signs the record and offers the result until the queue has
+// answered. Record and result are the same bytes on every try.
+func (r *run) complete(a *attempt, o outcome) {
+	c := consign.Completion{Claim: a.claim, Result: o.Result, ExitStatus: o.ExitStatus}
+	if a.Receipts {
+		record, err := r.book.sign(a, o)
+		if err != nil {
+			r.fail(a, fmt.Errorf("no record of the result: %w", err))
+			return
+		}
+		c.Record = record
+	}
+	err := r.deliver(r.working, a, r.cfg.KeepResult, func(ctx context.Context, s consign.Session) error { return s.Complete(ctx, c) })
+	if err == nil {
+		return
+	}
+	r.cfg.Logger.Error("result not accepted", "job", a.Job, "claim", a.Claim, "error", err)
+	if _, refused := errors.AsType[*consign.FieldError](err); refused {
+		r.fail(a, err) // nothing was changed, so the claim still holds
+	} else if r.working.Err() != nil && !retry.Permanent(err) {
+		r.release(a)
+	}
+}
+
+// fail says that the job could not be run, and why.
+func (r *run) fail(a *attempt, cause error) {
+	f := consign.Failure{Claim: a.claim, Kind: fault(cause), Reason: reason(cause.Error())}
+	r.settle(r.working, a, "failure", func(ctx context.Context, s consign.Session) error { return s.Fail(ctx, f) })
+}
+
+// release gives the claim back.
+func (r *run) release(a *attempt) {
+	back := consign.Release{Claim: a.claim, Reason: "the worker stops"}
+	r.settle(r.calling, a, "release", func(ctx context.Context, s consign.Session) error { return s.Release(ctx, back) })
+}
+
+// settle delivers what matters only while the lease lasts.
+func (r *run) settle(until context.Context, a *attempt, what string, f func(context.Context, consign.Session) error) {
+	err := r.deliver(until, a, 0, f)
+	if err != nil && !errors.Is(err, consign.ErrLeaseLost) {
+		r.cfg.Logger.Warn(what+" not delivered, the lease will end by itself", "job", a.Job, "claim", a.Claim, "error", err)
+	}
+}
+
+// deliver makes a call about a claim until the queue has answered it, keep is
+// over since the lease has ended, or until is done.
+func (r *run) deliver(until context.Context, a *attempt, keep time.Duration, f func(context.Context, consign.Session) error) error {
+	waits := retry.NewBackOff()
+	for try := 0; ; try++ {
+		ctx, cancel := context.WithTimeout(r.calling, r.cfg.CallTimeout<<min(try, 4))
+		err := r.call(ctx, func(s consign.Session) error { return f(ctx, s) })
+		cancel()
+		if err == nil || retry.Permanent(err) {
+			return err
+		}
+		if try == 0 {
+			r.cfg.Logger.Warn("the queue does not answer, trying on", "job", a.Job, "claim", a.Claim, "error", err)
+		}
+		if time.Now().After(a.leaseEnd().Add(max(keep, 0))) || !retry.Sleep(until, waits.NextBackOff()) {
+			return err
+		}
+	}
+}

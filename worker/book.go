@@ -1,0 +1,63 @@
+package worker
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"sync"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
+)
+
+// book signs a worker's records and numbers them without gaps.
+type book struct {
+	identity *sign.Identity
+	journal  func(seq int64, record []byte) error
+
+	mu  sync.Mutex
+	seq int64 // of the last record
+}
+
+// sign returns the record of an attempt as the JSON of its envelope. A number
+// counts only once its record is signed and in the journal.
+func (b *book) sign(a *attempt, o outcome) ([]byte, error) {
+	r := consign.Record{
+		QueueID:        a.Queue,
+		JobID:          a.Job,
+		ClaimID:        a.Claim,
+		Kind:           a.Kind,
+		ModelRequested: a.Model,
+		HHash:          sha256.Sum256(a.Header),
+		InputHash:      o.input,
+		ResultHash:     sha256.Sum256(o.Result),
+		Comparator:     or(a.Comparator, consign.ComparatorNone),
+		Model:          or(o.Model, a.Model),
+		ModelDigest:    o.ModelDigest,
+		Engine:         o.Engine,
+		Class:          o.Class,
+		ExitStatus:     int64(o.ExitStatus),
+		StartedAt:      o.started.UnixMicro(),
+		ResourceUse:    o.Use,
+	}
+	// Measured, not read off a clock that may be set meanwhile.
+	r.FinishedAt = r.StartedAt + o.finished.Sub(o.started).Microseconds()
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.Seq = b.seq + 1
+	envelope, err := consign.SignRecord(b.identity, r)
+	if err != nil {
+		return nil, err
+	}
+	record, err := json.Marshal(envelope)
+	if err != nil {
+		return nil, err
+	}
+	if b.journal != nil {
+		if err := b.journal(r.Seq, record); err != nil {
+			return nil, err
+		}
+	}
+	b.seq = r.Seq
+	return record, nil
+}

@@ -1,0 +1,158 @@
+package worker
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/lp"
+	"github.com/consignq/consign/internal/retry"
+)
+
+// link is a worker's way to its queue: one session at a time, and a new one
+// where that has ended.
+type link struct {
+	cfg      *Config
+	claiming context.Context // bounds what a session claims
+	opened   chan struct{}   // capacity 1: a session was opened
+
+	turn chan struct{} // capacity 1: held by who registers
+	mu   sync.Mutex
+	now  *session
+}
+
+// session is a Session with a context that ends with it, so that no claim
+// hangs in a session that somebody else has found dead.
+type session struct {
+	consign.Session
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func newLink(cfg *Config, claiming context.Context) *link {
+	return &link{cfg: cfg, claiming: claiming, opened: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+}
+
+func (l *link) current() *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now
+}
+
+// drop says that a session has ended.
+func (l *link) drop(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.end()
+	if l.now == s {
+		l.now = nil
+	}
+}
+
+// session returns the current session, or registers. The error is ctx's, or
+// one that ends the worker: a *fatal.
+func (l *link) session(ctx context.Context) (*session, error) {
+	if s := l.current(); s != nil {
+		return s, nil
+	}
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s := l.current(); s != nil {
+		return s, nil // another goroutine had the turn before
+	}
+	raw, err := retry.Do(ctx, 0, func() (consign.Session, error) {
+		s, err := l.register(ctx)
+		if _, bad := errors.AsType[*consign.FieldError](err); bad {
+			// The nonce may have run out on the way. What a fresh one does not
+			// mend, the worker's owner has to.
+			s, err = l.register(ctx)
+		}
+		return s, err
+	}, func(err error) { l.cfg.Logger.Warn("cannot register yet", "error", err) })
+	if retry.Permanent(err) {
+		return nil, &fatal{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &session{Session: raw}
+	s.ctx, s.end = context.WithCancel(l.claiming)
+	l.mu.Lock()
+	l.now = s
+	l.mu.Unlock()
+	select {
+	case l.opened <- struct{}{}:
+	default:
+	}
+	return s, nil
+}
+
+// fatal is an error that ends the worker.
+type fatal struct{ error }
+
+func (f *fatal) Unwrap() error { return f.error }
+
+// register proves the worker's identity once.
+func (l *link) register(ctx context.Context) (consign.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
+	defer cancel()
+	challenge, err := l.cfg.API.Challenge(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l.cfg.Queue != (consign.QueueID{}) && challenge.Queue != l.cfg.Queue {
+		return nil, fieldError("Queue", fmt.Sprintf("is %s, but %s answers", l.cfg.Queue, challenge.Queue), "dial the queue that is meant")
+	}
+	public := l.cfg.Identity.Public()
+	r := consign.Registration{
+		Algorithm:    public.Algorithm(),
+		PublicKey:    public.Bytes(),
+		Origin:       l.origin(),
+		Nonce:        challenge.Nonce,
+		Capabilities: l.cfg.Capabilities,
+	}
+	r.Signature, err = l.cfg.Identity.Sign(registrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
+	if err != nil {
+		return nil, fieldError("Identity", "does not sign: "+err.Error(), "load another")
+	}
+	return l.cfg.API.Register(ctx, r)
+}
+
+func (l *link) origin() string {
+	if dialer, ok := l.cfg.API.(interface{ Origin() string }); ok {
+		return dialer.Origin()
+	}
+	return "inproc"
+}
+
+// registrationMessage is what a worker signs to register; see
+// consign.Registration.
+func registrationMessage(queue consign.QueueID, origin string, nonce, keyBundle []byte) []byte {
+	bundle := sha256.Sum256(keyBundle)
+	return lp.Append(nil, []byte("consign/register/v1"), queue[:], []byte(origin), nonce, bundle[:])
+}
+
+// call makes a call on the current session, and once more on a new one where
+// that has ended.
+func (l *link) call(ctx context.Context, f func(consign.Session) error) error {
+	for again := true; ; again = false {
+		s, err := l.session(ctx)
+		if err != nil {
+			return err
+		}
+		if err = f(s); !errors.Is(err, consign.ErrSession) {
+			return err
+		}
+		l.drop(s)
+		if !again {
+			return err
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package worker
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/consignq/consign"
+)
+
+const (
+	// reportEvery is how long reports gather before they are sent together.
+	// Sending each token by itself would be slow, and tell an onlooker its
+	// length.
+	reportEvery = 50 * time.Millisecond
+	// maxPending is how many bytes of reports wait at most; what comes on top
+	// is lost. A single item of any size is taken.
+	maxPending = 256 << 10
+	// itemCost is what an item costs beyond its bytes.
+	itemCost = 64
+)
+
+// reporter gathers what one executor streams and sends it in order, one batch
+// at a time. Its own goroutine starts with the first item. A batch that fails
+// is not sent again, since the queue could not tell it from a new one: a
+// preview may be lost, but is never doubled. A line in the log says how many
+// items are missing, and where.
+type reporter struct {
+	send func([]consign.ReportItem) error
+
+	mu      sync.Mutex
+	items   []consign.ReportItem
+	size    int
+	failed  int // items before these that could not be sent
+	dropped int // items after these for which there was no room
+	closed  bool
+	wake    chan struct{} // capacity 1; closed with the reporter
+	stopped chan struct{} // closed when the goroutine has ended; nil before the first item
+}
+
+func newReporter(send func([]consign.ReportItem) error) *reporter {
+	return &reporter{send: send, wake: make(chan struct{}, 1)}
+}
+
+func (r *reporter) add(kind consign.ReportKind, data []byte) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	r.put(kind, data)
+	if r.stopped == nil {
+		r.stopped = make(chan struct{})
+		go r.loop()
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// put appends an item, or joins it to the last.
+func (r *reporter) put(kind consign.ReportKind, data []byte) {
+	if len(r.items) > 0 && r.size+len(data) > maxPending {
+		r.dropped++
+		return
+	}
+	if n := len(r.items); n > 0 && r.items[n-1].Kind == kind && kind != consign.ReportLog {
+		last := &r.items[n-1]
+		if kind == consign.ReportProgress {
+			r.size -= len(last.Data)
+			last.Data = last.Data[:0]
+		}
+		last.Data = append(last.Data, data...)
+		r.size += len(data)
+		return
+	}
+	r.items = append(r.items, consign.ReportItem{Kind: kind, Data: append([]byte(nil), data...)})
+	r.size += len(data) + itemCost
+}
+
+func (r *reporter) loop() {
+	defer close(r.stopped)
+	for open := true; open; {
+		_, open = <-r.wake
+		if open {
+			// Gather, unless the reporter is closed meanwhile.
+			timer := time.NewTimer(reportEvery)
+			for waiting := true; waiting && open; {
+				select {
+				case <-timer.C:
+					waiting = false
+				case _, open = <-r.wake:
+				}
+			}
+			timer.Stop()
+		}
+		r.flush()
+	}
+}
+
+func (r *reporter) flush() {
+	r.mu.Lock()
+	items, failed, dropped := r.items, r.failed, r.dropped
+	r.items, r.size, r.failed, r.dropped = nil, 0, 0, 0
+	r.mu.Unlock()
+	if len(items)+failed == 0 {
+		return
+	}
+	batch := items
+	if failed > 0 {
+		batch = append([]consign.ReportItem{lostNote(failed)}, items...)
+	}
+	if dropped > 0 {
+		batch = append(batch, lostNote(dropped))
+	}
+	if err := r.send(batch); err != nil {
+		r.mu.Lock()
+		r.failed += failed + len(items) + dropped
+		r.mu.Unlock()
+	}
+}
+
+func lostNote(n int) consign.ReportItem {
+	return consign.ReportItem{Kind: consign.ReportLog, Data: fmt.Appendf(nil, "[consign: %d reports were lost here]", n)}
+}
+
+// close sends what is left and waits for it.
+func (r *reporter) close() {
+	r.mu.Lock()
+	if !r.closed {
+		r.closed = true
+		close(r.wake)
+	}
+	stopped := r.stopped
+	r.mu.Unlock()
+	if stopped != nil {
+		<-stopped
+	}
+}
