@@ -248,7 +248,7 @@ func (e *engine) matchGroup(g *group) {
 			return
 		}
 		job := e.ready.serve(l, i)
-		if l.wantsLoad() {
+		if e.ready.wantsLoad(l) {
 			e.readPage(l)
 		}
 		e.unwait(wt)

@@ -60,7 +60,7 @@ func (e *engine) passTime() {
 	for len(t.lanes) > 0 && t.lanes[0].at <= e.now {
 		l := t.lanes[0].lane
 		t.lanes = t.lanes[1:]
-		if l.wantsLoad() {
+		if e.ready.wantsLoad(l) {
 			e.readPage(l)
 		}
 	}
