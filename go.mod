@@ -2,7 +2,10 @@ module github.com/consignq/consign
 
 go 1.26.0
 
-require github.com/hashicorp/go-memdb v1.3.5
+require (
+	github.com/hashicorp/go-memdb v1.3.5
+	pgregory.net/rapid v1.3.0
+)
 
 require (
 	github.com/hashicorp/go-immutable-radix v1.3.1 // indirect
