@@ -67,12 +67,13 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	if s := l.current(); s != nil {
 		return s, nil // another goroutine had the turn before
 	}
+	refused := 0
 	raw, err := retry.Do(ctx, 0, func() (consign.Session, error) {
 		s, err := l.register(ctx)
-		if _, bad := errors.AsType[*consign.FieldError](err); bad {
-			// The nonce may have run out on the way. What a fresh one does not
-			// mend, the worker's owner has to.
-			s, err = l.register(ctx)
+		if _, bad := errors.AsType[*consign.FieldError](err); !bad {
+			refused = 0
+		} else if refused++; refused < maxRefused {
+			err = errors.New(err.Error()) // no answer yet
 		}
 		return s, err
 	}, func(err error) { l.cfg.Logger.Warn("cannot register yet", "error", err) })
@@ -93,6 +94,11 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	}
 	return s, nil
 }
+
+// maxRefused is how often in a row a registration is refused before the worker
+// gives up. A nonce may have run out, or have been used by a registration
+// whose answer was lost; what so many fresh ones do not mend, a person has to.
+const maxRefused = 5
 
 // fatal is an error that ends the worker.
 type fatal struct{ error }
