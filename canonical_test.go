@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,17 @@ func TestCanonicalTexts(t *testing.T) {
 		if err := readCanonical([]byte(`{"l":`+text+`}`), body(&list)); err == nil {
 			t.Errorf("%s is read as %q", text, list)
 		}
+	}
+	var many []string // each short enough, all together too long
+	for i := range maxBody / 8 {
+		many = append(many, fmt.Sprintf("%06d", i))
+	}
+	if got, err := writeCanonical(body(&many)); err == nil {
+		t.Errorf("a long list is written in %d bytes", len(got))
+	}
+	var list []string
+	if err := readCanonical([]byte(`{"l":["`+strings.Join(many, `","`)+`"]}`), body(&list)); err == nil || list != nil {
+		t.Errorf("a long list is read: %v", err)
 	}
 	if got, err := writeCanonical(body(&[]string{"b", "a"})); err == nil {
 		t.Errorf("an unsorted list is written %s", got)

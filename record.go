@@ -95,7 +95,6 @@ func (r *Record) members(c *canonical) {
 	if !c.absent("resource_use", r.ResourceUse == ResourceUse{}) {
 		c.key("resource_use")
 		c.object(r.ResourceUse.members)
-		c.present("resource_use", r.ResourceUse == ResourceUse{})
 	}
 	c.hex("result_hash", r.ResultHash[:])
 	c.integer("seq", &r.Seq, 1)

@@ -3,23 +3,22 @@ package consign
 // Spec is what never changes of a job: written once with the submit, read when
 // the job is claimed.
 type Spec struct {
-	ID            JobID
-	Kind          string
-	Model         string // as requested
-	Header        []byte // H of a sealed payload, verbatim; nil for plain
-	Payload       []byte // the stored bytes: ciphertext when sealed
-	Custody       Custody
-	Comparator    string
-	ClientKey     []byte // the submitter's public key for the result; nil: none
-	Privacy       Privacy
-	Policy        Policy
-	Priority      Priority
-	HardwareTier  uint8
-	VRAM          uint32
-	Labels        string
-	Chars         uint32
-	Tier          Tier
-	DeadlineAfter Instant // as asked for: the absolute deadline, zero for none
+	ID           JobID
+	Kind         string
+	Model        string // as requested
+	Header       []byte // H of a sealed payload, verbatim; nil for plain
+	Payload      []byte // the stored bytes: ciphertext when sealed
+	Custody      Custody
+	Comparator   string
+	ClientKey    []byte // the submitter's public key for the result; nil: none
+	Privacy      Privacy
+	Policy       Policy
+	Priority     Priority
+	HardwareTier uint8
+	VRAM         uint32
+	Labels       string
+	Chars        uint32
+	Tier         Tier
 }
 
 // Done is what a job ends with: written once, with the transition that
@@ -34,7 +33,7 @@ type Done struct {
 	Digest       [32]byte
 	AcceptedAt   Instant
 	Verification Verification
-	Acceptance   []byte // canonical JSON body, signed when it is fetched; nil where receipts are off
+	Acceptance   *Acceptance // signed when it is fetched; nil where receipts are off
 }
 
 // vaulted reports whether the job's key is in the queue's vault.

@@ -82,12 +82,11 @@ func joinLabels(labels map[string]string) string {
 // WorkerRecord is what the queue keeps of a worker, as the JSON body of a Doc
 // of kind DocWorker whose key is the worker ID.
 type WorkerRecord struct {
-	ID        WorkerID      `json:"worker_id"`
-	Algorithm string        `json:"algorithm"`
-	PublicKey []byte        `json:"public_key"`
-	Operator  string        `json:"operator,omitempty"`
-	Standing  StandingState `json:"standing"`
-	Strikes   int           `json:"strikes"` // rejected results, for display
-	FirstSeen Instant       `json:"first_seen"`
-	Reason    string        `json:"reason,omitempty"` // why it is not active
+	ID        WorkerID `json:"worker_id"`
+	Algorithm string   `json:"algorithm"`
+	PublicKey []byte   `json:"public_key"`
+	Operator  string   `json:"operator,omitempty"` // the account that enrolled it
+	Standing  Standing `json:"standing"`
+	Reason    string   `json:"reason,omitempty"` // of its last strike
+	FirstSeen Instant  `json:"first_seen"`
 }

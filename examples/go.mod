@@ -2,6 +2,4 @@ module github.com/consignq/consign/examples
 
 go 1.26.0
 
-require github.com/consignq/consign v0.0.0
-
 replace github.com/consignq/consign => ..

@@ -2,13 +2,11 @@ package worker
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/consignq/consign"
-	"github.com/consignq/consign/internal/lp"
 	"github.com/consignq/consign/internal/retry"
 )
 
@@ -124,7 +122,7 @@ func (l *link) register(ctx context.Context) (consign.Session, error) {
 		Nonce:        challenge.Nonce,
 		Capabilities: l.cfg.Capabilities,
 	}
-	r.Signature, err = l.cfg.Identity.Sign(registrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
+	r.Signature, err = l.cfg.Identity.Sign(consign.RegistrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
 	if err != nil {
 		return nil, fieldError("Identity", "does not sign: "+err.Error(), "load another")
 	}
@@ -136,13 +134,6 @@ func (l *link) origin() string {
 		return dialer.Origin()
 	}
 	return "inproc"
-}
-
-// registrationMessage is what a worker signs to register; see
-// consign.Registration.
-func registrationMessage(queue consign.QueueID, origin string, nonce, keyBundle []byte) []byte {
-	bundle := sha256.Sum256(keyBundle)
-	return lp.Append(nil, []byte("consign/register/v1"), queue[:], []byte(origin), nonce, bundle[:])
 }
 
 // call makes a call on the current session, and once more on a new one where

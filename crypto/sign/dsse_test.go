@@ -105,6 +105,9 @@ func TestKeyIDIsAHint(t *testing.T) {
 	if _, err := e.Verify(testType, id.Public()); err != nil {
 		t.Errorf("the second of two signatures: %v", err)
 	}
+	if _, err := (Envelope{PayloadType: testType, Payload: e.Payload}).Verify(testType, id.Public()); !errors.Is(err, ErrEnvelope) {
+		t.Errorf("no signature: %v", err)
+	}
 	for len(e.Signatures) <= MaxSignatures {
 		e.Signatures = append(e.Signatures, e.Signatures[0])
 	}

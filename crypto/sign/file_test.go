@@ -117,6 +117,9 @@ func TestLoadRefusesOpenFiles(t *testing.T) {
 
 func TestLoadRefusesOtherThings(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil { // so that its mode is no reason
+		t.Fatal(err)
+	}
 	if _, err := LoadOrCreate(dir); !errors.Is(err, ErrKey) {
 		t.Errorf("a folder: %v", err)
 	}

@@ -123,9 +123,6 @@ func (k *PublicKey) UnmarshalText(text []byte) error {
 }
 
 func parseRSA(der []byte) (PublicKey, error) {
-	if len(der) > 2*maxRSABits/8 {
-		return PublicKey{}, keyError("%d bytes are more than any RSA key here has", len(der))
-	}
 	parsed, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return PublicKey{}, fmt.Errorf("%w: %w", ErrKey, err)

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"math/big"
@@ -205,6 +206,13 @@ func TestParseRSARefuses(t *testing.T) {
 		return spki(t, &key.PublicKey)
 	}
 	n := testRSA().Public().rsa.N
+	// A NULL after the last element of the outer sequence, which has a length
+	// in two bytes. The standard library lets it pass.
+	extra := append(slices.Clone(der), 5, 0)
+	binary.BigEndian.PutUint16(extra[2:], binary.BigEndian.Uint16(extra[2:])+2)
+	if _, err := x509.ParsePKIXPublicKey(extra); err != nil {
+		t.Errorf("x509 now refuses %x: %v", extra[:4], err)
+	}
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -213,6 +221,7 @@ func TestParseRSARefuses(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"empty":         nil,
 		"trailing byte": append(slices.Clone(der), 0),
+		"extra element": extra,
 		"cut":           der[:len(der)-1],
 		"2048 bits":     small(),
 		"8193 bits":     spki(t, &rsa.PublicKey{N: huge, E: 65537}),

@@ -1,7 +1,18 @@
 module github.com/consignq/consign/internal/conformance
 
-go 1.26.0
+go 1.26.4
 
-require github.com/consignq/consign v0.0.0
+require (
+	filippo.io/edwards25519 v1.2.0
+	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a
+	github.com/consignq/consign v0.0.0
+	github.com/gowebpki/jcs v1.0.2
+	github.com/secure-systems-lab/go-securesystemslib v0.11.1
+)
+
+require (
+	golang.org/x/crypto v0.55.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+)
 
 replace github.com/consignq/consign => ../..

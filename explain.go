@@ -1,0 +1,95 @@
+package consign
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Explanation says why a job is in its state and what it waits for. The
+// workers are those that this coordinator knows.
+type Explanation struct {
+	Job      JobID
+	State    State
+	Reason   string         // in one sentence, for people
+	Workers  int            // registered and alive
+	Capable  int            // of them, could run the job
+	Idle     int            // of them, have a free slot right now
+	Filtered map[Reason]int // of the others, how many each reason keeps away
+	Paused   bool
+}
+
+// explain answers an operation with the state of its job.
+func (e *engine) explain(o *op, j *Job) {
+	x := Explanation{Job: j.ID, State: j.State, Reason: j.Reason, Filtered: map[Reason]int{}}
+	if j.State == StateQueued {
+		if err := e.survey(&x, j); err != nil {
+			e.out.bad = append(e.out.bad, err)
+		}
+		x.Reason = x.sentence(j, e.now)
+	}
+	if o.call != nil {
+		e.out.replies = append(e.out.replies, reply{call: o.call, job: j, info: x})
+		o.call = nil
+	}
+}
+
+// survey counts what each worker would say to the job.
+func (e *engine) survey(x *Explanation, j *Job) error {
+	l, err := e.ready.lane(j.Lane)
+	if err != nil {
+		return err
+	}
+	x.Paused = l.paused
+	for _, c := range e.matcher.order {
+		x.Workers += c.workers
+		if why := e.matcher.fits(l.group, c); why != "" {
+			x.Filtered[why] += c.workers
+			continue
+		}
+		x.Capable += c.workers
+		x.Idle += c.waiting.Len()
+	}
+	return nil
+}
+
+func (x *Explanation) sentence(j *Job, now Instant) string {
+	switch {
+	case x.Paused:
+		return "its lane is paused: resume it"
+	case j.ReadyAt > now:
+		return fmt.Sprintf("it is not ready before %s: %s", j.ReadyAt.Time().Format("15:04:05.000"), cmp(j.Reason, "it was submitted with a delay"))
+	case x.Workers == 0:
+		return "no worker is registered"
+	case x.Capable == 0:
+		return fmt.Sprintf("none of the %d registered workers can run it: %s", x.Workers, x.filters())
+	case x.Idle == 0:
+		return fmt.Sprintf("it waits in line: all slots of the %d workers that can run it are taken", x.Capable)
+	}
+	return fmt.Sprintf("it is next: %d slots of the %d workers that can run it are free", x.Idle, x.Capable)
+}
+
+func cmp(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
+
+func (x *Explanation) filters() string {
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(x.Filtered)) {
+		parts = append(parts, fmt.Sprintf("%d %s", x.Filtered[why], strings.Replace(string(why), "does not", "do not", 1)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// whyQueued is why nobody took a job that has now expired.
+func (e *engine) whyQueued(j *Job) string {
+	x := Explanation{Filtered: map[Reason]int{}}
+	if e.survey(&x, j) != nil {
+		return ""
+	}
+	return "; at the end: " + x.sentence(j, e.now)
+}

@@ -1,0 +1,406 @@
+package consign
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// What the engine does with workers: who is there, who waits, who got what.
+
+// inRegister is a worker that proved its identity.
+type inRegister struct {
+	record WorkerRecord
+	caps   Capabilities
+}
+
+func (in inRegister) apply(e *engine) {
+	w := e.workers[in.record.ID]
+	if w == nil {
+		w = &worker{running: map[ClaimID]JobID{}}
+		w.ID = in.record.ID
+		w.Uptime = 1
+		e.workers[w.ID] = w
+	}
+	w.operator = in.record.Operator
+	w.standing = in.record.Standing.State()
+	w.Capabilities = in.caps
+	w.FreeSlots = in.caps.Slots
+	w.seen = e.now
+	w.uptime.beat(e.now, e.config.Lease)
+	e.matcher.join(w, e.pairedWith(w.ID))
+}
+
+// inHeartbeat is a worker's word on itself and its claims.
+type inHeartbeat struct {
+	*call
+	worker WorkerID
+	beat   Heartbeat
+}
+
+func (in inHeartbeat) apply(e *engine) {
+	w := e.workers[in.worker]
+	if w == nil {
+		e.out.replies = append(e.out.replies, reply{call: in.call, err: e.noSession()})
+		return
+	}
+	w.seen = e.now
+	w.uptime.beat(e.now, e.config.Lease)
+	w.Uptime = w.uptime.share()
+	w.Capabilities = in.beat.Capabilities
+	w.FreeSlots = in.beat.FreeSlots
+	w.MaxWarm = in.beat.MaxWarm
+	w.Rates = in.beat.Rates
+	e.matcher.join(w, e.pairedWith(w.ID))
+	e.warm(w, in.beat.Warm)
+	for _, c := range in.beat.Claims {
+		e.renew(c.Job, c.Claim)
+	}
+	e.out.replies = append(e.out.replies, reply{call: in.call, info: HeartbeatReply{Lost: w.lost, Interval: e.config.Lease / 3}})
+	w.lost = nil
+}
+
+// warm takes in which models a worker has loaded.
+func (e *engine) warm(w *worker, models []WarmModel) {
+	same := len(models) == len(w.Warm)
+	warm := make([]Residency, 0, len(models))
+	for i, m := range models {
+		warm = append(warm, Residency{Model: m.Name, Since: e.now.Add(-m.Since)})
+		same = same && m.Name == w.Warm[i].Model
+	}
+	w.Warm = warm
+	if !same {
+		e.matcher.rewait(w)
+	}
+}
+
+// inClaim is a free slot of a worker.
+type inClaim struct {
+	*call
+	worker WorkerID
+	claim  ClaimID
+}
+
+func (in inClaim) apply(e *engine) {
+	w := e.workers[in.worker]
+	if w == nil {
+		e.out.replies = append(e.out.replies, reply{call: in.call, err: e.noSession()})
+		return
+	}
+	e.reclaim(&waiter{call: in.call, worker: w, claim: in.claim})
+}
+
+// reclaim finds the blocked claim a ticket, or lets it wait for one.
+func (e *engine) reclaim(wt *waiter) {
+	w := wt.worker
+	if e.workers[w.ID] != w {
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
+		return
+	}
+	if w.standing == StandingFlagged || w.standing == StandingRemoved {
+		err := fmt.Errorf("%w: its standing is %s until it is reviewed", ErrRemoved, w.standing)
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
+		return
+	}
+	for {
+		job := e.matcher.pick(w, e.now)
+		if job == nil {
+			break
+		}
+		if e.assign(wt, job) {
+			return
+		}
+	}
+	e.waiters[wt.call] = wt
+	e.matcher.wait(wt)
+}
+
+// assign claims the job for the waiter. It reports false for a stale ticket.
+func (e *engine) assign(wt *waiter, job *Job) bool {
+	if ent := e.jobs[job.ID]; ent != nil {
+		ent.passed = true
+		return false
+	}
+	w := wt.worker
+	o := &op{kind: opClaim, id: job.ID, job: job, ticket: job, waiter: wt, ev: Event{
+		Kind: EventClaim, Claim: wt.claim, Worker: w.ID, Lease: e.config.Lease, Limit: e.attemptLimit(job, w)}}
+	e.run(o)
+	return true
+}
+
+// attemptLimit bounds an attempt by what the worker declared it can do: four
+// times as long as its declared rate needs for the prompt, and half a minute.
+func (e *engine) attemptLimit(j *Job, w *worker) Instant {
+	var limit Instant
+	if d := e.config.AttemptLimit; d > 0 {
+		limit = e.now.Add(d)
+	}
+	if len(w.Rates) == 0 {
+		return limit
+	}
+	l, err := e.ready.lane(j.Lane)
+	if err != nil {
+		return limit
+	}
+	if rate := w.Rates[l.Needs.Model]; rate > 0 {
+		seconds := min(30+4*float64(j.Chars)/rate, 1e9)
+		limit = earliest(limit, e.now.Add(time.Duration(seconds*float64(time.Second))))
+	}
+	return limit
+}
+
+// assigned hands a committed claim to its worker.
+func (e *engine) assigned(o *op, spec *Spec) {
+	job := o.next.Job
+	wt := o.waiter
+	wt.worker.running[job.Claim] = job.ID
+	wt.worker.FreeSlots = max(0, wt.worker.FreeSlots-1)
+	if spec == nil {
+		e.out.reads = append(e.out.reads, read{kind: readSpec, id: job.ID, op: o})
+		return
+	}
+	e.out.replies = append(e.out.replies, reply{call: wt.call, job: job, spec: spec})
+}
+
+// inSpec is the store's answer to readSpec.
+type inSpec struct {
+	op   *op
+	spec *Spec
+	err  error
+}
+
+func (in inSpec) apply(e *engine) {
+	job := in.op.next.Job
+	if in.spec == nil && in.err == nil {
+		in.err = ErrNotFound
+	}
+	if in.err != nil {
+		// The worker never hears of it: give it back.
+		e.run(&op{kind: opEvent, id: job.ID, claim: job.Claim, worker: job.Worker,
+			ev: Event{Kind: EventRelease, Reason: "the payload could not be read: " + in.err.Error()}})
+	}
+	e.out.replies = append(e.out.replies, reply{call: in.op.waiter.call, job: job, spec: in.spec, err: in.err})
+}
+
+// claimRefused carries on after a claim that was not committed: the ticket is
+// stale or the store is in trouble.
+func (e *engine) claimRefused(o *op, err error) {
+	if err == ErrVersion || err == ErrNotFound {
+		e.reclaim(o.waiter)
+		return
+	}
+	// Whether the ticket is still there only the store knows.
+	if l, bad := e.ready.lane(o.ticket.Lane); bad == nil && !l.loading {
+		e.ready.rescan(l, o.ticket.Key)
+	}
+	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
+}
+
+// errAbandoned answers inAbandon.
+var errAbandoned = errors.New("consign: nobody waits for the claim")
+
+// inAbandon is a caller that no longer waits for its claim. One that has been
+// given a job gets it.
+type inAbandon struct{ *call }
+
+func (in inAbandon) apply(e *engine) {
+	wt := e.waiters[in.call]
+	if wt == nil {
+		return
+	}
+	e.unwait(wt)
+	e.out.replies = append(e.out.replies, reply{call: in.call, err: errAbandoned})
+}
+
+func (e *engine) unwait(wt *waiter) {
+	delete(e.waiters, wt.call)
+	e.matcher.unwait(wt)
+}
+
+// offer gives a ticket to the best of those who wait, or keeps it.
+func (e *engine) offer(job *Job) {
+	l, err := e.ready.lane(job.Lane)
+	if err != nil {
+		e.out.bad = append(e.out.bad, err)
+		return
+	}
+	if err := e.ready.add(job, e.now); err != nil {
+		e.out.bad = append(e.out.bad, err)
+		return
+	}
+	if job.ReadyAt <= e.now {
+		e.matchGroup(l.group)
+	}
+}
+
+// matchGroup gives the group's tickets to those who wait for them.
+func (e *engine) matchGroup(g *group) {
+	for g.anyWaiting() {
+		l := e.matcher.front(g)
+		if l == nil {
+			return
+		}
+		i, wt := e.matcher.takerIn(l, e.now)
+		if wt == nil {
+			return
+		}
+		job := e.ready.serve(l, i)
+		if l.wantsLoad() {
+			e.readPage(l)
+		}
+		e.unwait(wt)
+		if !e.assign(wt, job) {
+			e.reclaim(wt)
+		}
+	}
+}
+
+// wakeReady brings in tickets that have become ready.
+func (e *engine) wakeReady() {
+	for _, g := range e.ready.wake(e.now) {
+		e.matchGroup(g)
+	}
+}
+
+// attemptOver takes an attempt off its worker's list. told says that the
+// worker has to be told: it was not its own doing.
+func (e *engine) attemptOver(was *Job, told bool) {
+	w := e.workers[was.Worker]
+	if w == nil {
+		return
+	}
+	delete(w.running, was.Claim)
+	w.FreeSlots = min(w.Capabilities.Slots, w.FreeSlots+1)
+	if told {
+		w.lost = append(w.lost, Claim{was.ID, was.Claim})
+	}
+}
+
+// claimLost is a claim whose renewal the store refused: whatever this process
+// thinks of the job is out of date.
+func (e *engine) claimLost(id JobID, claim ClaimID) {
+	for _, w := range e.sortedWorkers() {
+		if _, ok := w.running[claim]; ok {
+			delete(w.running, claim)
+			w.lost = append(w.lost, Claim{id, claim})
+		}
+	}
+	if ent := e.jobs[id]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == claim {
+		delete(e.jobs, id)
+	}
+}
+
+func (e *engine) sortedWorkers() []*worker {
+	return slices.SortedFunc(maps.Values(e.workers), func(a, b *worker) int {
+		return slices.Compare(a.ID[:], b.ID[:])
+	})
+}
+
+// sweepWorkers forgets workers that have sent no heartbeat for three leases. A
+// blocked claim alone is no sign of life.
+func (e *engine) sweepWorkers() {
+	for _, w := range e.sortedWorkers() {
+		if e.now.Sub(w.seen) < 3*e.config.Lease {
+			continue
+		}
+		e.dismiss(w, ErrSession)
+	}
+}
+
+// noSession is why a worker is not known.
+func (e *engine) noSession() error {
+	if e.closing {
+		return ErrClosed
+	}
+	return ErrSession
+}
+
+// dismiss forgets a worker and refuses its blocked claims.
+func (e *engine) dismiss(w *worker, err error) {
+	for _, wt := range e.matcher.leave(w) {
+		delete(e.waiters, wt.call)
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
+	}
+	delete(e.workers, w.ID)
+}
+
+// workerChanged takes in a worker's new standing.
+func (e *engine) workerChanged(d Doc) {
+	var r WorkerRecord
+	if err := json.Unmarshal(d.Body, &r); err != nil {
+		e.out.bad = append(e.out.bad, err)
+		return
+	}
+	w := e.workers[r.ID]
+	if w == nil {
+		return
+	}
+	w.standing = r.Standing.State()
+	if w.standing != StandingFlagged && w.standing != StandingRemoved {
+		return
+	}
+	for _, wt := range slices.Clone(w.waits) {
+		e.unwait(wt)
+		e.reclaim(wt) // which refuses it
+	}
+}
+
+// inPair says that an account trusts a worker with its PRIVATE jobs, or no
+// longer does.
+type inPair struct {
+	account string
+	worker  WorkerID
+	trusted bool
+}
+
+func (in inPair) apply(e *engine) {
+	if e.pairs[in.account] == nil {
+		e.pairs[in.account] = map[WorkerID]bool{}
+	}
+	e.pairs[in.account][in.worker] = true
+	if !in.trusted {
+		delete(e.pairs[in.account], in.worker)
+	}
+	if len(e.pairs[in.account]) == 0 {
+		delete(e.pairs, in.account)
+	}
+	if w := e.workers[in.worker]; w != nil {
+		e.matcher.join(w, e.pairedWith(w.ID))
+		e.matchWorker(w)
+	}
+}
+
+// matchWorker lets a worker's blocked claims look again.
+func (e *engine) matchWorker(w *worker) {
+	for _, wt := range slices.Clone(w.waits) {
+		e.unwait(wt)
+		e.reclaim(wt)
+	}
+}
+
+// pairedWith lists, sorted, the accounts that trust the worker.
+func (e *engine) pairedWith(id WorkerID) []string {
+	var accounts []string
+	for account, workers := range e.pairs {
+		if workers[id] {
+			accounts = append(accounts, account)
+		}
+	}
+	slices.Sort(accounts)
+	return accounts
+}
+
+// inPause stops or resumes handing out a kind or a lane.
+type inPause struct {
+	what   PauseKey
+	paused bool
+}
+
+func (in inPause) apply(e *engine) {
+	for _, l := range e.ready.pause(in.what, in.paused) {
+		e.matchGroup(l.group)
+	}
+}

@@ -1,0 +1,217 @@
+package consign
+
+import (
+	"context"
+	"sync"
+)
+
+// call is somebody who waits for a reply.
+type call struct{ reply chan reply }
+
+func newCall() *call { return &call{reply: make(chan reply, 1)} }
+
+// inbox gathers the engine's inputs between two steps.
+type inbox struct {
+	mu      sync.Mutex
+	items   []input
+	spare   []input
+	wake    chan struct{}
+	refused bool // no more calls; answers still come in
+	closed  bool // nobody reads any more
+}
+
+// push adds answers, which are never refused.
+func (b *inbox) push(in ...input) {
+	b.mu.Lock()
+	b.items = append(b.items, in...)
+	b.mu.Unlock()
+	b.signal()
+}
+
+// call adds a call, unless the queue is shutting down.
+func (b *inbox) call(in ...input) error {
+	b.mu.Lock()
+	if b.refused || b.closed {
+		b.mu.Unlock()
+		return ErrClosed
+	}
+	b.items = append(b.items, in...)
+	b.mu.Unlock()
+	b.signal()
+	return nil
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what has gathered; recycle gives the slice back.
+func (b *inbox) take() []input {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	items := b.items
+	b.items, b.spare = b.spare, nil
+	return items
+}
+
+func (b *inbox) recycle(items []input) {
+	clear(items)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spare = items[:0]
+}
+
+func (b *inbox) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.items) == 0
+}
+
+func (b *inbox) refuse() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refused = true
+}
+
+func (b *inbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+}
+
+// pipe hands items to a few goroutines in batches: while they are busy the
+// next batch gathers.
+type pipe[T any] struct {
+	mu      sync.Mutex
+	some    sync.Cond
+	items   []T
+	workers int
+	batch   int
+	ended   bool
+}
+
+func newPipe[T any](workers, batch int) *pipe[T] {
+	p := &pipe[T]{workers: workers, batch: batch}
+	p.some.L = &p.mu
+	return p
+}
+
+func (p *pipe[T]) start(group *sync.WaitGroup, do func([]T)) {
+	for range p.workers {
+		group.Go(func() {
+			for batch := p.take(); batch != nil; batch = p.take() {
+				do(batch)
+			}
+		})
+	}
+}
+
+func (p *pipe[T]) add(items ...T) {
+	if len(items) == 0 {
+		return
+	}
+	p.mu.Lock()
+	p.items = append(p.items, items...)
+	p.mu.Unlock()
+	p.some.Signal()
+}
+
+// take blocks until there is something; nil means that there never will be.
+func (p *pipe[T]) take() []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.items) == 0 && !p.ended {
+		p.some.Wait()
+	}
+	n := min(len(p.items), p.batch)
+	if n == 0 {
+		return nil
+	}
+	batch := p.items[:n:n]
+	if n == len(p.items) {
+		p.items = nil
+	} else {
+		p.items = p.items[n:]
+		p.some.Signal()
+	}
+	return batch
+}
+
+func (p *pipe[T]) stop() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	p.some.Broadcast()
+}
+
+// topics wakes those who wait for a job to change.
+type topics struct {
+	mu   sync.Mutex
+	subs map[JobID]map[chan struct{}]bool
+}
+
+// subscribe returns a channel that receives after each change of the job.
+func (t *topics) subscribe(id JobID) (changed <-chan struct{}, cancel func()) {
+	ch := make(chan struct{}, 1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.subs[id] == nil {
+		t.subs[id] = map[chan struct{}]bool{}
+	}
+	t.subs[id][ch] = true
+	return ch, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.subs[id], ch)
+		if len(t.subs[id]) == 0 {
+			delete(t.subs, id)
+		}
+	}
+}
+
+func (t *topics) publish(jobs []*Job) {
+	if len(jobs) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.subs) == 0 {
+		return
+	}
+	for _, j := range jobs {
+		for ch := range t.subs[j.ID] {
+			select {
+			case ch <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// ask posts an input made for a new call and waits for the reply.
+func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) {
+	c := newCall()
+	if err := q.inbox.call(make(c)); err != nil {
+		return reply{}, err
+	}
+	return q.await(ctx, c)
+}
+
+func (q *Queue) await(ctx context.Context, c *call) (reply, error) {
+	select {
+	case r := <-c.reply:
+		return r, r.err
+	case <-ctx.Done():
+		return reply{}, ctx.Err()
+	case <-q.ended:
+		select {
+		case r := <-c.reply:
+			return r, r.err
+		default:
+			return reply{}, ErrClosed
+		}
+	}
+}

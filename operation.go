@@ -1,0 +1,281 @@
+package consign
+
+import (
+	"fmt"
+	"time"
+)
+
+// opKind is what an operation does to its job.
+type opKind uint8
+
+const (
+	opSubmit opKind = iota
+	opClaim
+	opEvent  // of the worker that holds the claim: complete, reject, fail, release
+	opReport // likewise, without a transition
+	opCancel
+	opAcknowledge
+	opTime // due or lapsed
+	opExplain
+)
+
+// op is one operation on one job, from its call to its reply.
+type op struct {
+	kind opKind
+	call *call // nil: nobody waits
+	id   JobID
+	job  *Job // as its finder saw it; nil: to be read
+
+	account string   // submitter's operations: whose job it must be
+	claim   ClaimID  // worker's operations: the claim that it must be under
+	worker  WorkerID // and who sent it
+	ev      Event
+	done    *Done
+	draft   *Job // submit: the job before its first transition
+	spec    *Spec
+	items   []ReportItem
+	waiter  *waiter
+	ticket  *Job     // claim: as it was in the window
+	strikes []Effect // of a worker's document that is being read
+	lapsed  bool     // time: the lease is to be judged by the store
+
+	change ChangeID // of the commit in flight
+	next   Transition
+	tries  int
+	unsure bool // the last commit may have been applied
+}
+
+// decide settles what an operation does to its job: done with an error or
+// without, or a commit that is on its way.
+func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
+	switch o.kind {
+	case opSubmit:
+		return e.decideSubmit(ent, o)
+	case opClaim:
+		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
+			ent.passed = true // somebody was faster
+			e.reclaim(o.waiter)
+			return true, nil
+		}
+	case opEvent, opReport:
+		if done, err := e.fence(ent.job, o); done {
+			return true, err
+		}
+		if o.kind == opReport {
+			return e.decideReport(ent, o), nil
+		}
+	case opCancel, opAcknowledge, opExplain:
+		if ent.job.Account != o.account || ent.job.Purged {
+			return true, ErrNotFound
+		}
+		if o.kind == opExplain {
+			e.explain(o, ent.job)
+			return true, nil
+		}
+		if o.kind == opAcknowledge && ent.job.AckedAt != 0 {
+			return true, nil
+		}
+	case opTime:
+		if done := e.judgeTime(ent.job, o); done {
+			return true, nil
+		}
+	}
+	return e.transition(ent, o)
+}
+
+// transition applies the operation's event and sends the outcome to the store.
+func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
+	o.change = e.changeID()
+	o.ev.Change = o.change
+	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
+		return true, err
+	}
+	c := Change{ID: o.change, Job: o.next.Job, Log: o.next.Log, Effects: o.next.Effects}
+	switch {
+	case o.kind == opSubmit:
+		c.Spec = o.spec
+		c.Counters = holdCredit(o.next.Job)
+	case o.ev.Kind == EventComplete:
+		c.Done = o.done
+		c.Done.AcceptedAt = e.now
+		if a := c.Done.Acceptance; a != nil {
+			a.AcceptedAt, a.Custody = int64(e.now), ent.job.Custody
+		}
+	case o.ev.Kind == EventPurge && ent.job.Purged:
+		c.Delete = true
+	case o.ev.Kind == EventPurge:
+		c.Forget = true
+	case o.lapsed:
+		c.Guard = &Guard{Job: o.id, Claim: ent.job.Claim, Lapsed: true}
+	}
+	e.commitOp(o, c)
+	return false, nil
+}
+
+// decideSubmit admits a new job, or recognises one that is there already.
+func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
+	if there := ent.job; there != nil && there.State != StateNone {
+		switch {
+		case there.Account != o.account:
+			return true, ErrIDTaken
+		case there.InputHash != o.draft.InputHash:
+			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+		}
+		return true, nil
+	}
+	if ent.job == nil { // a second try: the store has none
+		ent.job = o.draft
+	}
+	return e.transition(ent, o)
+}
+
+// fence lets only the holder of the current claim through. The same completion
+// again gets the first answer.
+func (e *engine) fence(j *Job, o *op) (done bool, err error) {
+	current := j.Claim == o.claim && j.Worker == o.worker
+	switch {
+	case current && j.State == StateRunning:
+		return false, nil
+	case current && o.done != nil && (j.State == StateCompleted || j.State == StateValidating) && !j.Purged:
+		e.compareDone(o)
+		return true, nil
+	case current && j.State == StateCancelled:
+		return true, fmt.Errorf("%w: %w by its submitter", ErrLeaseLost, ErrCancelled)
+	}
+	return true, fmt.Errorf("%w: job %s is %s, not running under claim %s", ErrLeaseLost, j.ID, j.State, o.claim)
+}
+
+// compareDone answers a repeated completion once the first one has been read.
+func (e *engine) compareDone(o *op) {
+	again := &op{kind: o.kind, call: o.call, id: o.id, done: o.done}
+	o.call = nil // the answer to readDone replies
+	e.out.reads = append(e.out.reads, read{kind: readDone, id: o.id, op: again})
+}
+
+// inDone is the store's answer to readDone.
+type inDone struct {
+	op   *op
+	done *Done
+	err  error
+}
+
+func (in inDone) apply(e *engine) {
+	err := in.err
+	switch {
+	case err != nil:
+	case in.done == nil:
+		err = ErrLeaseLost
+	case in.done.Digest != in.op.done.Digest:
+		err = fmt.Errorf("%w: claim %s was completed with another result", ErrConflict, in.done.Claim)
+	}
+	e.reply(in.op, nil, err)
+}
+
+// maxReports bounds the log of one attempt.
+const maxReports = 100_000
+
+// decideReport adds a worker's lines to the log, under the guard of its claim.
+func (e *engine) decideReport(ent *entry, o *op) (done bool) {
+	o.change = e.changeID()
+	if ent.reports == 0 {
+		// After a restart the entries of this version are not known: number
+		// from the time, which only grows.
+		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
+	}
+	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
+	for _, item := range o.items {
+		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
+			State: StateRunning, Attempt: ent.job.Attempt, Worker: o.worker, Report: item.Kind, Data: item.Data})
+		ent.reports++
+	}
+	o.next = Transition{Job: ent.job}
+	e.commitOp(o, c)
+	return false
+}
+
+// committed carries on after an operation's change is durable.
+func (e *engine) committed(ent *entry, o *op, spec *Spec) {
+	if o.kind == opReport {
+		e.renew(o.id, o.claim)
+		e.out.changed = append(e.out.changed, ent.job)
+		e.reply(o, ent.job, nil)
+		e.finish(ent)
+		return
+	}
+	was, job := ent.job, o.next.Job
+	ent.job, ent.reports = job, len(o.next.Log)
+	if len(o.next.Effects) > 0 {
+		e.pump.again = true
+	}
+	e.timer.due = earliest(e.timer.due, job.DueAt)
+	e.out.changed = append(e.out.changed, job)
+
+	switch {
+	case o.kind == opClaim:
+		e.assigned(o, spec)
+	default:
+		if was.State == StateRunning {
+			e.attemptOver(was, o.kind != opEvent)
+		}
+		e.reply(o, job, nil)
+	}
+	if was.State == StateQueued && o.kind != opClaim {
+		e.ready.remove(was)
+	}
+	ent.passed = ent.passed || job.State == StateQueued
+	e.finish(ent)
+}
+
+// refused undoes what an operation that did not commit has taken.
+func (o *op) refused(e *engine, err error) {
+	switch {
+	case o.kind == opClaim:
+		e.claimRefused(o, err)
+		return
+	case o.kind == opTime:
+		if err != ErrGuard && err != ErrNotFound {
+			e.timer.stuck++
+		}
+		return
+	case err == ErrGuard:
+		err = fmt.Errorf("%w: claim %s is not current", ErrLeaseLost, o.claim)
+	case err == ErrBound:
+		err = fmt.Errorf("%w: account %q does not have %s: add credit, or ask for less", ErrCredit, o.account, o.draft.Price)
+	case err == ErrVersion:
+		err = fmt.Errorf("%w: job %s is being changed by others: try again", ErrBusy, o.id)
+	}
+	e.reply(o, nil, err)
+}
+
+// inOp is a call about one job.
+type inOp struct{ *op }
+
+func (in inOp) apply(e *engine) { e.run(in.op) }
+
+// inSubmit is a new job, whose draft has no times yet.
+type inSubmit struct {
+	*op
+	delay    time.Duration
+	deadline time.Duration
+}
+
+func (in inSubmit) apply(e *engine) {
+	j := in.draft
+	j.CreatedAt = e.now
+	j.ReadyAt = e.now.Add(in.delay)
+	if in.deadline > 0 {
+		j.Deadline = e.now.Add(in.deadline)
+	}
+	lane, err := e.ready.lane(j.Lane)
+	if err != nil {
+		e.reply(in.op, nil, err)
+		return
+	}
+	j.Lane, j.Account = lane.text, lane.Account // one copy of each text
+	if lane.Needs.Private && len(e.pairs[j.Account]) == 0 {
+		e.reply(in.op, nil, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, j.Account))
+		return
+	}
+	in.op.job = j
+	e.run(in.op)
+}

@@ -1,0 +1,206 @@
+package consign
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+)
+
+// pump carries out effects: what jobs do to other records. It folds the
+// effects on one target into one change that writes the target and drops the
+// effects, so each is applied once, no record is hot, and a crash in between
+// loses nothing.
+type pump struct {
+	again   bool // there may be effects to read
+	busy    int  // answers that the round waits for
+	reading bool
+	stuck   int // effects that could not be carried out: read past them
+}
+
+const pumpBatch = 512
+
+// pumpEffects starts a round if there may be something to do.
+func (e *engine) pumpEffects() {
+	p := &e.pump
+	if !p.again || p.reading || p.busy > 0 {
+		return
+	}
+	p.again, p.reading = false, true
+	e.out.reads = append(e.out.reads, read{kind: readEffects, n: pumpBatch + p.stuck})
+	p.stuck = 0
+}
+
+// inEffects is the store's answer to readEffects.
+type inEffects struct {
+	effects []Effect
+	err     error
+}
+
+func (in inEffects) apply(e *engine) {
+	p := &e.pump
+	p.reading = false
+	if in.err != nil {
+		return // the next effect, or the next tick, tries again
+	}
+	p.again = len(in.effects) >= pumpBatch
+	var order []string
+	byTarget := map[string][]Effect{}
+	for _, f := range in.effects {
+		if f.Kind == EffectShred {
+			p.busy++
+			e.out.shred = append(e.out.shred, f)
+			continue
+		}
+		key := strconv.Itoa(int(f.Kind)) + f.Target
+		if f.Kind == EffectRefund || f.Kind == EffectSettle {
+			key = "account " + f.Target
+		}
+		if byTarget[key] == nil {
+			order = append(order, key)
+		}
+		byTarget[key] = append(byTarget[key], f)
+	}
+	for _, key := range order {
+		p.busy++
+		effects := byTarget[key]
+		if effects[0].Kind == EffectStrike {
+			e.out.reads = append(e.out.reads, read{kind: readDoc, key: effects[0].Target, op: &op{strikes: effects}})
+			continue
+		}
+		e.commitPump(foldAccount(effects), len(effects))
+	}
+}
+
+func (e *engine) commitPump(c Change, effects int) {
+	c.ID = e.changeID()
+	e.out.commits = append(e.out.commits, &commit{Change: c, folded: effects})
+}
+
+// pumped is the store's answer to a change of the pump's. A failed one leaves
+// its effects where they are, for the next round.
+func (e *engine) pumped(oc *answer) {
+	if err := errors.Join(oc.err, oc.unknown); err != nil {
+		e.unpumped(oc.folded, err)
+		return
+	}
+	e.pump.busy--
+	for _, d := range oc.Docs {
+		if d.Kind == DocWorker {
+			e.workerChanged(d)
+		}
+	}
+}
+
+// unpumped leaves effects that could not be carried out where they are; the
+// next tick tries again.
+func (e *engine) unpumped(effects int, err error) {
+	e.pump.busy--
+	e.pump.stuck += effects
+	if !errors.Is(err, ErrVersion) { // another coordinator carried them out
+		e.out.bad = append(e.out.bad, err)
+	}
+}
+
+// The counters of an account, in millionths: what it may spend, what is held
+// for jobs under way, what it has spent.
+func balanceCounter(account string) string { return "credit/balance/" + account }
+func heldCounter(account string) string    { return "credit/held/" + account }
+func spentCounter(account string) string   { return "credit/spent/" + account }
+
+// holdCredit takes a job's price aside before it is admitted: credits precede
+// work (seed 002).
+func holdCredit(j *Job) []Delta {
+	if j.Price == 0 {
+		return nil
+	}
+	return []Delta{
+		{Counter: balanceCounter(j.Account), Add: -int64(j.Price)},
+		{Counter: heldCounter(j.Account), Add: int64(j.Price)},
+	}
+}
+
+// foldAccount settles or repays the jobs of one account.
+func foldAccount(effects []Effect) Change {
+	var c Change
+	var settled, repaid int64
+	for _, f := range effects {
+		c.Drop = append(c.Drop, f.ID)
+		state := StateCompleted
+		if f.Kind == EffectSettle {
+			settled += f.Amount
+		} else {
+			repaid += f.Amount
+			state = StateNone
+		}
+		c.Log = append(c.Log, LogEntry{Job: f.ID.Job, Seq: settleSeq, At: f.At, Event: EventSettle,
+			State: state, Reason: effectNames[f.Kind] + " " + Price(f.Amount).String()})
+	}
+	account := effects[0].Target
+	c.Counters = []Delta{{Counter: heldCounter(account), Add: -(settled + repaid)}}
+	if settled > 0 {
+		c.Counters = append(c.Counters, Delta{Counter: spentCounter(account), Add: settled})
+	}
+	if repaid > 0 {
+		c.Counters = append(c.Counters, Delta{Counter: balanceCounter(account), Add: repaid})
+	}
+	return c
+}
+
+// inDoc is the store's answer to readDoc: the worker to strike.
+type inDoc struct {
+	strikes []Effect
+	doc     Doc
+	err     error
+}
+
+func (in inDoc) apply(e *engine) {
+	c, err := foldStrikes(in.doc, in.strikes)
+	if in.err != nil || err != nil {
+		e.unpumped(len(in.strikes), errors.Join(in.err, err))
+		return
+	}
+	e.commitPump(c, len(in.strikes))
+}
+
+// foldStrikes moves a worker's standing by its rejected results (seed 003,
+// step 7: "Repeated bad results lower the node's standing and can remove it").
+func foldStrikes(doc Doc, strikes []Effect) (Change, error) {
+	var c Change
+	var w WorkerRecord
+	if err := json.Unmarshal(doc.Body, &w); err != nil && doc.Version > 0 {
+		return c, err
+	}
+	for _, f := range strikes {
+		c.Drop = append(c.Drop, f.ID)
+		evidence := Evidence{Subject: w.Standing.Subject, Number: w.Standing.Row + 1, Kind: EvidenceInvalid,
+			Operator: w.Operator, Job: f.ID.Job}
+		next, err := w.Standing.Fold(evidence)
+		if err != nil {
+			return c, err
+		}
+		w.Standing, w.Reason = next, f.Reason
+	}
+	if doc.Version == 0 {
+		return c, nil // a worker that is forgotten has no standing to lose
+	}
+	body, err := json.Marshal(&w)
+	if err != nil {
+		return c, err
+	}
+	c.Docs = []Doc{{Kind: doc.Kind, Key: doc.Key, Version: doc.Version + 1, Body: body}}
+	return c, nil
+}
+
+// inShredded says that a job's keys are gone, or why not.
+type inShredded struct {
+	effect Effect
+	err    error
+}
+
+func (in inShredded) apply(e *engine) {
+	if in.err != nil {
+		e.unpumped(1, in.err)
+		return
+	}
+	e.commitPump(Change{Drop: []EffectID{in.effect.ID}}, 1)
+}

@@ -1,0 +1,307 @@
+package consign
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Queue is a job queue on a Store. It is the shell around the engine: it feeds
+// it with calls and the store's answers, carries out what it says, and waits.
+// The queue works while Run runs; calls made before wait for it.
+//
+// A program sees its queue through two faces: Submitter for those who want
+// work done, and the Queue itself, a WorkerAPI, for those who do it.
+type Queue struct {
+	config Config
+	id     QueueID
+	began  time.Time // of this process's clock, which never jumps
+
+	inbox   inbox
+	commits *pipe[*commit]
+	tasks   *pipe[func(context.Context) input]
+	topics  topics
+	nonces  nonces
+
+	running sync.Mutex    // held by Run
+	ended   chan struct{} // closed when Run has returned
+}
+
+var _ WorkerAPI = (*Queue)(nil)
+
+// New returns a queue. It returns a *FieldError for a bad Config.
+func New(c Config) (*Queue, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), ended: make(chan struct{})}
+	q.inbox.wake = make(chan struct{}, 1)
+	q.commits = newPipe[*commit](commitsInFlight, commitBatch)
+	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1)
+	q.topics.subs = map[JobID]map[chan struct{}]bool{}
+	_, _ = rand.Read(q.nonces.secret[:])
+	return q, nil
+}
+
+// ID names the queue: the SHA-256 of its public key.
+func (q *Queue) ID() QueueID { return q.id }
+
+// The shell's widths. Several batches are in flight over disjoint jobs; the
+// next one gathers meanwhile, without a delay of its own.
+const (
+	commitsInFlight = 2
+	commitBatch     = 1000
+	readsInFlight   = 4
+	storeRetry      = 100 * time.Millisecond // after an Apply whose outcome is unknown
+)
+
+// now is the wall clock at the start plus what has passed since by the
+// monotonic clock: setting the machine's clock moves no lease and no deadline.
+func (q *Queue) now() Instant { return At(q.began.Add(time.Since(q.began))) }
+
+// Run works the queue until ctx is done; then it refuses new calls, lets what
+// is under way reach the store, and returns ctx's error. All its goroutines
+// have ended by then. It returns at once if the store cannot be read. A Queue
+// runs once.
+func (q *Queue) Run(ctx context.Context) error {
+	if !q.running.TryLock() {
+		return errors.New("consign: the queue runs already, or has ended: make a new one")
+	}
+	defer close(q.ended)
+	defer q.inbox.close()
+	first, err := q.recover(ctx)
+	if err != nil {
+		return fmt.Errorf("consign: the store cannot be read: %w", err)
+	}
+	q.inbox.push(first...)
+
+	// What has been started is finished: the workers outlive ctx.
+	work := context.WithoutCancel(ctx)
+	var group sync.WaitGroup
+	q.commits.start(&group, func(batch []*commit) { q.inbox.push(q.apply(work, batch)) })
+	q.tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
+	defer group.Wait()
+	defer q.commits.stop()
+	defer q.tasks.stop()
+
+	var tag [8]byte
+	_, _ = rand.Read(tag[:])
+	q.loop(ctx, newEngine(&q.config, tag))
+	return ctx.Err()
+}
+
+// loop steps the engine whenever there is input or something is due.
+func (q *Queue) loop(ctx context.Context, e *engine) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	done := ctx.Done()
+	pending := 0 // answers that the engine waits for
+	for {
+		inputs := q.inbox.take()
+		pending -= answersIn(inputs)
+		out := e.Step(q.now(), inputs)
+		pending += q.carryOut(out)
+		q.inbox.recycle(inputs)
+		if done == nil && pending == 0 && q.inbox.empty() {
+			return
+		}
+		if out.next != 0 {
+			timer.Reset(max(0, out.next.Sub(q.now())))
+		}
+		select {
+		case <-q.inbox.wake:
+		case <-timer.C:
+		case <-done:
+			done = nil
+			q.inbox.refuse()
+			q.inbox.push(inClose{})
+		}
+	}
+}
+
+// answersIn counts the inputs that answer something carried out before.
+func answersIn(inputs []input) int {
+	n := 0
+	for _, in := range inputs {
+		switch in := in.(type) {
+		case inCommitted:
+			n += len(in.answers)
+		case inJobs, inDone, inPage, inDue, inLapsed, inEffects, inDoc, inSpec, inRenewed, inShredded:
+			n++
+		}
+	}
+	return n
+}
+
+// carryOut does what the engine says and returns how many answers will come.
+func (q *Queue) carryOut(out *output) (answers int) {
+	for _, r := range out.replies {
+		r.call.reply <- r
+	}
+	q.topics.publish(out.changed)
+	for _, err := range out.bad {
+		q.config.Logger.Error("consign: queue", "error", err)
+	}
+	q.commits.add(out.commits...)
+	return len(out.commits) + q.read(out)
+}
+
+// apply commits a batch. Where it learns nothing it waits a little, so that a
+// store in trouble is not hammered.
+func (q *Queue) apply(ctx context.Context, batch []*commit) input {
+	changes := make([]Change, len(batch))
+	answers := make([]answer, len(batch))
+	for i, c := range batch {
+		changes[i] = c.Change
+		answers[i].commit = c
+	}
+	errs, err := q.config.Store.Apply(ctx, changes)
+	if err != nil {
+		time.Sleep(storeRetry)
+		for i := range answers {
+			answers[i].unknown = err
+		}
+		return inCommitted{answers}
+	}
+	var claimed []JobID
+	for i := range answers {
+		answers[i].err = errs[i]
+		if errs[i] == nil && batch[i].wantSpec {
+			claimed = append(claimed, batch[i].Job.ID)
+		}
+	}
+	if len(claimed) == 0 {
+		return inCommitted{answers}
+	}
+	specs, err := q.config.Store.Specs(ctx, claimed)
+	if err != nil {
+		return inCommitted{answers} // the engine asks again
+	}
+	for i := range answers {
+		if errs[i] == nil && batch[i].wantSpec {
+			answers[i].spec = specs[0]
+			specs = specs[1:]
+		}
+	}
+	return inCommitted{answers}
+}
+
+// read starts the engine's reads, and returns how many there are. Jobs are
+// read together.
+func (q *Queue) read(out *output) (n int) {
+	s := q.config.Store
+	task := func(f func(context.Context) input) {
+		n++
+		q.tasks.add(f)
+	}
+	var jobs []JobID
+	for _, r := range out.reads {
+		switch r.kind {
+		case readJob:
+			jobs = append(jobs, r.id)
+		case readDone:
+			task(func(ctx context.Context) input { d, err := s.Done(ctx, r.id); return inDone{r.op, d, err} })
+		case readPage:
+			task(func(ctx context.Context) input {
+				page, err := s.Page(ctx, r.lane.text, AllShards, r.after, r.n)
+				return inPage{r.lane, r.n, page, err}
+			})
+		case readDue:
+			now := q.now()
+			task(func(ctx context.Context) input {
+				jobs, next, err := s.Due(ctx, now, r.n)
+				return inDue{jobs, next, err}
+			})
+		case readLapsed:
+			task(func(ctx context.Context) input { jobs, err := s.Lapsed(ctx, r.n); return inLapsed{jobs, err} })
+		case readEffects:
+			task(func(ctx context.Context) input { effects, err := s.Effects(ctx, r.n); return inEffects{effects, err} })
+		case readDoc:
+			task(func(ctx context.Context) input {
+				doc, err := s.Doc(ctx, DocWorker, r.key)
+				return inDoc{r.op.strikes, doc, err}
+			})
+		case readSpec:
+			task(func(ctx context.Context) input {
+				specs, err := s.Specs(ctx, []JobID{r.id})
+				if err != nil {
+					return inSpec{r.op, nil, err}
+				}
+				return inSpec{r.op, specs[0], nil}
+			})
+		}
+	}
+	if len(jobs) > 0 {
+		task(func(ctx context.Context) input { found, err := s.Jobs(ctx, jobs); return inJobs{jobs, found, err} })
+	}
+	if renewals := out.renew; len(renewals) > 0 {
+		task(func(ctx context.Context) input {
+			errs, err := s.Renew(ctx, renewals)
+			return inRenewed{renewals, errs, err}
+		})
+	}
+	for _, f := range out.shred {
+		task(func(ctx context.Context) input { return inShredded{f, q.shred(ctx, f)} })
+	}
+	return n
+}
+
+func (q *Queue) shred(ctx context.Context, f Effect) error {
+	if q.config.Vault == nil {
+		return fmt.Errorf("consign: job %s has keys in a vault, and this queue has none: set Config.Vault", f.ID.Job)
+	}
+	return q.config.Vault.Shred(ctx, f.ID.Job)
+}
+
+// recover reads what the engine has to know before its first step.
+func (q *Queue) recover(ctx context.Context) ([]input, error) {
+	lanes, err := q.config.Store.Lanes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var first []input
+	err = q.docs(ctx, DocPairing, func(d Doc) error {
+		p, err := readPairing(d)
+		first = append(first, inPair{p.Account, p.Worker, true})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = q.docs(ctx, DocPause, func(d Doc) error {
+		first = append(first, inPause{PauseKey(d.Key), true})
+		return nil
+	})
+	return append(first, inLanes{lanes}), err
+}
+
+// docs calls f for each document of a kind.
+func (q *Queue) docs(ctx context.Context, kind string, f func(Doc) error) error {
+	after := ""
+	for {
+		page, err := q.config.Store.Docs(ctx, kind, after, 1000)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, d := range page {
+			if err := f(d); err != nil {
+				return fmt.Errorf("document %s %q: %w", d.Kind, d.Key, err)
+			}
+			after = d.Key
+		}
+	}
+}
+
+// inClose refuses the blocked claims: no more jobs are handed out.
+type inClose struct{}
+
+func (inClose) apply(e *engine) {
+	e.closing = true
+	for _, w := range e.sortedWorkers() {
+		e.dismiss(w, ErrClosed)
+	}
+}

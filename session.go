@@ -1,0 +1,352 @@
+package consign
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/lp"
+)
+
+// RegistrationMessage is what a worker signs to register:
+// LP("consign/register/v1") LP(queue_id) LP(origin) LP(nonce)
+// LP(SHA-256(key bundle)).
+func RegistrationMessage(queue QueueID, origin string, nonce, keyBundle []byte) []byte {
+	bundle := sha256.Sum256(keyBundle)
+	return lp.Append(nil, []byte("consign/register/v1"), queue[:], []byte(origin), nonce, bundle[:])
+}
+
+// nonces makes challenges that are good for a minute, and once.
+type nonces struct {
+	secret [32]byte
+	mu     sync.Mutex
+	used   map[[16]byte]Instant
+}
+
+const nonceLife = time.Minute
+
+// make returns a nonce: the time, 16 random bytes, and a MAC over both.
+func (n *nonces) make(now Instant) []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(now)) //nolint:gosec // after 1970
+	var random [16]byte
+	_, _ = rand.Read(random[:])
+	b = append(b, random[:]...)
+	return append(b, n.mac(b)...)
+}
+
+func (n *nonces) mac(b []byte) []byte {
+	h := hmac.New(sha256.New, n.secret[:])
+	h.Write(b)
+	return h.Sum(nil)
+}
+
+// take reports whether the nonce is ours, fresh, and new.
+func (n *nonces) take(nonce []byte, now Instant) bool {
+	if len(nonce) != 8+16+32 || subtle.ConstantTimeCompare(n.mac(nonce[:24]), nonce[24:]) != 1 {
+		return false
+	}
+	made := Instant(binary.BigEndian.Uint64(nonce)) //nolint:gosec // the MAC is ours
+	if now.Sub(made) > nonceLife {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, at := range n.used {
+		if now.Sub(at) > nonceLife {
+			delete(n.used, id)
+		}
+	}
+	id := [16]byte(nonce[8:24])
+	if _, again := n.used[id]; again {
+		return false
+	}
+	if n.used == nil {
+		n.used = map[[16]byte]Instant{}
+	}
+	n.used[id] = made
+	return true
+}
+
+// Challenge implements WorkerAPI.
+func (q *Queue) Challenge(context.Context) (Challenge, error) {
+	return Challenge{Queue: q.id, Nonce: q.nonces.make(q.now())}, nil
+}
+
+// Register implements WorkerAPI.
+func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
+	key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey)
+	if err != nil {
+		return nil, fieldError("worker.public_key", "cannot be used: "+err.Error(), "send an ed25519 key, or an RSA one of 3,072 bits or more")
+	}
+	if err := r.Capabilities.validate(); err != nil {
+		return nil, err
+	}
+	if !q.nonces.take(r.Nonce, q.now()) {
+		return nil, fieldError("nonce", "is not a fresh challenge of this queue", "ask for a challenge and register within a minute")
+	}
+	if key.Verify(RegistrationMessage(q.id, r.Origin, r.Nonce, r.KeyBundle), r.Signature) != nil {
+		return nil, fieldError("signature", "is not by the public key over this registration", "sign RegistrationMessage with the worker's key")
+	}
+	record, err := q.enrol(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if record.Standing.State() == StandingRemoved {
+		return nil, fmt.Errorf("%w: %s", ErrRemoved, firstOf(record.Reason, "by the queue's owner"))
+	}
+	if err := q.inbox.call(inRegister{record, r.Capabilities}); err != nil {
+		return nil, err
+	}
+	return &session{q: q, id: record.ID, key: key, claims: map[ClaimID]*Returned{}}, nil
+}
+
+// enrol returns the worker's record, writing it the first time.
+func (q *Queue) enrol(ctx context.Context, key sign.PublicKey) (WorkerRecord, error) {
+	id := WorkerID(key.ID())
+	for {
+		doc, err := q.config.Store.Doc(ctx, DocWorker, id.String())
+		if err != nil {
+			return WorkerRecord{}, err
+		}
+		if doc.Version > 0 {
+			var r WorkerRecord
+			err := json.Unmarshal(doc.Body, &r)
+			return r, err
+		}
+		r := WorkerRecord{ID: id, Algorithm: key.Algorithm(), PublicKey: key.Bytes(), FirstSeen: q.now(),
+			Standing: Standing{Subject: Subject{Worker: id}}}
+		body, err := json.Marshal(&r)
+		if err != nil {
+			return WorkerRecord{}, err
+		}
+		err = q.write(ctx, Change{Docs: []Doc{{Kind: DocWorker, Key: id.String(), Version: 1, Body: body}}})
+		if err == nil {
+			return r, nil
+		}
+		if !errors.Is(err, ErrVersion) {
+			return WorkerRecord{}, err
+		}
+	}
+}
+
+// write applies one change that no job is part of.
+func (q *Queue) write(ctx context.Context, c Change) error {
+	c.ID = ChangeID(random16())
+	errs, err := q.config.Store.Apply(ctx, []Change{c})
+	if err != nil {
+		return err
+	}
+	return errs[0]
+}
+
+// session is a worker's Session.
+type session struct {
+	q   *Queue
+	id  WorkerID
+	key sign.PublicKey
+
+	mu     sync.Mutex
+	claims map[ClaimID]*Returned // what was assigned, to check what comes back
+}
+
+func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, error) {
+	if err := h.Capabilities.validate(); err != nil {
+		return HeartbeatReply{}, err
+	}
+	if h.FreeSlots < 0 || h.MaxWarm < 0 {
+		return HeartbeatReply{}, fieldError("worker.free_slots", "or max_warm is negative", "declare zero or more")
+	}
+	r, err := s.q.ask(ctx, func(c *call) input { return inHeartbeat{c, s.id, h} })
+	if err != nil {
+		return HeartbeatReply{}, err
+	}
+	beat := r.info.(HeartbeatReply)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range beat.Lost {
+		delete(s.claims, c.Claim)
+	}
+	return beat, nil
+}
+
+func (s *session) Claim(ctx context.Context) (Assignment, error) {
+	c := newCall()
+	if err := s.q.inbox.call(inClaim{c, s.id, NewClaimID()}); err != nil {
+		return Assignment{}, err
+	}
+	r, err := s.q.await(ctx, c)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		// A job may be on its way: the engine knows. If there is one the
+		// caller gets it all the same, rather than nobody.
+		s.q.inbox.push(inAbandon{c})
+		if r, err = s.q.await(context.WithoutCancel(ctx), c); errors.Is(err, errAbandoned) {
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return Assignment{}, err
+	}
+	return s.assignment(ctx, r.job, r.spec)
+}
+
+func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignment, error) {
+	a := Assignment{Queue: s.q.id, Job: j.ID, Claim: j.Claim, Kind: spec.Kind, Model: spec.Model, Tier: spec.Tier, Chars: spec.Chars,
+		Header: spec.Header, Payload: spec.Payload, Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey,
+		Lease: s.q.config.Lease, Receipts: !s.q.config.NoReceipts}
+	if end := earliest(j.LimitAt, j.Deadline); end != 0 {
+		a.Limit = max(time.Millisecond, end.Sub(s.q.now()))
+	}
+	if spec.Custody.vaulted() {
+		claim := Claim{j.ID, j.Claim}
+		wrap, err := s.q.config.Vault.Release(ctx, claim, s.id)
+		if err != nil {
+			back := Release{Claim: claim, Reason: "the vault did not release the key: " + err.Error()}
+			return Assignment{}, errors.Join(fmt.Errorf("consign: job %s: vault: %w", j.ID, err), s.Release(context.WithoutCancel(ctx), back))
+		}
+		a.Wrap = wrap
+	}
+	if !s.q.config.NoReceipts {
+		s.mu.Lock()
+		s.claims[j.Claim] = s.q.expected(j, spec)
+		s.mu.Unlock()
+	}
+	return a, nil
+}
+
+// expected is what the record of an attempt has to say, but for the result.
+func (q *Queue) expected(j *Job, spec *Spec) *Returned {
+	return &Returned{Queue: q.id, Job: j.ID, Claim: j.Claim, Worker: j.Worker, Kind: spec.Kind, ModelRequested: spec.Model,
+		Comparator: spec.Comparator, HHash: sha256.Sum256(spec.Header), InputHash: j.InputHash}
+}
+
+func (s *session) Report(ctx context.Context, r Report) error {
+	for _, item := range r.Items {
+		if len(item.Data) > 1<<20 || item.Kind > ReportPart {
+			return fieldError("report", "has an item of an unknown kind, or of more than 1 MiB", "send smaller parts")
+		}
+	}
+	return s.about(ctx, r.Claim, &op{kind: opReport, items: r.Items})
+}
+
+func (s *session) Fail(ctx context.Context, f Failure) error {
+	if f.Kind > FailPayload {
+		return fieldError("failure.kind", fmt.Sprintf("is %d", uint8(f.Kind)), "use FailTransient, FailRefused or FailPayload")
+	}
+	return s.about(ctx, f.Claim, &op{kind: opEvent, ev: Event{Kind: EventFail, Fail: f.Kind, Reason: reason(f.Reason)}})
+}
+
+func (s *session) Release(ctx context.Context, r Release) error {
+	return s.about(ctx, r.Claim, &op{kind: opEvent, ev: Event{Kind: EventRelease, Reason: reason(r.Reason)}})
+}
+
+// reason bounds what a worker says.
+func reason(s string) string { return s[:min(len(s), 4096)] }
+
+// about sends an operation on a claim of this worker.
+func (s *session) about(ctx context.Context, c Claim, o *op) error {
+	o.id, o.claim, o.worker = c.Job, c.Claim, s.id
+	_, err := s.q.ask(ctx, func(c *call) input {
+		o.call = c
+		return inOp{o}
+	})
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: there is no job %s", ErrLeaseLost, c.Job)
+	}
+	if err == nil && o.kind == opEvent || errors.Is(err, ErrLeaseLost) {
+		s.mu.Lock()
+		delete(s.claims, c.Claim)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func (s *session) Complete(ctx context.Context, c Completion) error {
+	if len(c.Result) > s.q.config.MaxResult {
+		return fieldError("result", fmt.Sprintf("has %d bytes", len(c.Result)), fmt.Sprintf("send at most %d bytes", s.q.config.MaxResult))
+	}
+	done := &Done{ID: c.Job, Claim: c.Claim.Claim, Worker: s.id, Result: c.Result, ExitStatus: c.ExitStatus, Verification: VerificationUnverified}
+	hash := sha256.Sum256(c.Result)
+	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)))) //nolint:gosec // the bits
+	o := &op{kind: opEvent, done: done, ev: Event{Kind: EventComplete}}
+	if s.q.config.NoReceipts {
+		return s.about(ctx, c.Claim, o)
+	}
+	bad := s.verify(ctx, &c, hash, done)
+	if bad != nil && !errors.Is(bad, ErrBadResult) {
+		return bad
+	}
+	if bad != nil {
+		// Only the holder of the claim gets here with an effect: the engine
+		// fences it like any other word of a worker's.
+		o = &op{kind: opEvent, ev: Event{Kind: EventReject, Reason: reason(bad.Error())}}
+	}
+	if err := s.about(ctx, c.Claim, o); err != nil {
+		return err
+	}
+	return bad
+}
+
+// verify checks a returned record against what was assigned, and fills in what
+// done keeps of it (seed 003, step 7, check 1).
+func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, done *Done) error {
+	s.mu.Lock()
+	want := s.claims[c.Claim.Claim]
+	s.mu.Unlock()
+	if want == nil || want.Job != c.Job {
+		var err error
+		if want, err = s.lookUp(ctx, c.Claim); err != nil {
+			return err
+		}
+	}
+	expect := *want
+	expect.ResultHash = result
+	var envelope sign.Envelope
+	if err := envelope.UnmarshalJSON(c.Record); err != nil {
+		return fmt.Errorf("%w: record: %w", ErrBadResult, err)
+	}
+	record, err := VerifyRecord(envelope, s.key)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadResult, err)
+	}
+	if err := CheckReturn(expect, record); err != nil {
+		return err
+	}
+	if record.ExitStatus != int64(c.ExitStatus) {
+		return fmt.Errorf("%w: record.exit_status is %d, the completion says %d", ErrBadResult, record.ExitStatus, c.ExitStatus)
+	}
+	done.Record = c.Record
+	done.Verification = VerificationVerified
+	done.Acceptance = &Acceptance{Record: envelope.Name(), Checks: []string{"claim", "poe", "signature"}, Class: record.Class}
+	return nil
+}
+
+// lookUp finds what was assigned with a claim that this session did not hand
+// out: claims outlive sessions.
+func (s *session) lookUp(ctx context.Context, c Claim) (*Returned, error) {
+	ids := []JobID{c.Job}
+	jobs, err := s.q.config.Store.Jobs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	j := jobs[0]
+	if j == nil || j.Claim != c.Claim || j.Worker != s.id || j.Purged {
+		return nil, fmt.Errorf("%w: claim %s is not current", ErrLeaseLost, c.Claim)
+	}
+	specs, err := s.q.config.Store.Specs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	if specs[0] == nil {
+		return nil, fmt.Errorf("%w: job %s was forgotten", ErrLeaseLost, c.Job)
+	}
+	return s.q.expected(j, specs[0]), nil
+}

@@ -1,0 +1,255 @@
+package consign
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/consignq/consign/crypto/sign"
+)
+
+// Submitter returns the queue as the account sees it: its own jobs, and no
+// others. The program that embeds the queue decides who is which account.
+func (q *Queue) Submitter(account string) SubmitterAPI { return &submitter{q, account} }
+
+// submitter is a Queue's SubmitterAPI for one account.
+type submitter struct {
+	q       *Queue
+	account string
+}
+
+func (s *submitter) Quote(_ context.Context, r QuoteRequest) (Quote, error) {
+	return s.q.config.quote(&r)
+}
+
+func (s *submitter) Submit(ctx context.Context, r SubmitRequest) (JobInfo, error) {
+	in, c, err := s.admit(&r)
+	if err != nil {
+		return JobInfo{}, err
+	}
+	if err := s.q.inbox.call(in); err != nil {
+		return JobInfo{}, err
+	}
+	return s.submitted(ctx, c)
+}
+
+// bulk is how many jobs of SubmitMany are under way at once.
+const bulk = 5000
+
+func (s *submitter) SubmitMany(ctx context.Context, rs []SubmitRequest) []SubmitOutcome {
+	out := make([]SubmitOutcome, len(rs))
+	for start := 0; start < len(rs); start += bulk {
+		part := rs[start:min(start+bulk, len(rs))]
+		calls := make([]*call, len(part))
+		inputs := make([]input, 0, len(part))
+		for i := range part {
+			in, c, err := s.admit(&part[i])
+			if err != nil {
+				out[start+i].Err = err
+				continue
+			}
+			calls[i] = c
+			inputs = append(inputs, in)
+		}
+		err := s.q.inbox.call(inputs...)
+		for i, c := range calls {
+			switch {
+			case c == nil:
+			case err != nil:
+				out[start+i].Err = err
+			default:
+				out[start+i].Job, out[start+i].Err = s.submitted(ctx, c)
+			}
+		}
+	}
+	return out
+}
+
+func (s *submitter) admit(r *SubmitRequest) (input, *call, error) {
+	draft, spec, err := s.q.config.admit(s.account, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := newCall()
+	o := &op{kind: opSubmit, call: c, id: draft.ID, account: s.account, draft: draft, spec: spec, ev: Event{Kind: EventSubmit}}
+	return inSubmit{op: o, delay: r.Delay, deadline: r.Deadline}, c, nil
+}
+
+func (s *submitter) submitted(ctx context.Context, c *call) (JobInfo, error) {
+	r, err := s.q.await(ctx, c)
+	if err != nil {
+		return JobInfo{}, err
+	}
+	return s.q.info(r.job), nil
+}
+
+func (s *submitter) Get(ctx context.Context, id JobID) (JobInfo, error) {
+	j, err := s.job(ctx, id)
+	if err != nil {
+		return JobInfo{}, err
+	}
+	return s.q.withResult(ctx, j)
+}
+
+// job reads a job of this account.
+func (s *submitter) job(ctx context.Context, id JobID) (*Job, error) {
+	jobs, err := s.q.config.Store.Jobs(ctx, []JobID{id})
+	if err != nil {
+		return nil, err
+	}
+	if j := jobs[0]; j != nil && j.Account == s.account && !j.Purged {
+		return j, nil
+	}
+	return nil, fmt.Errorf("%w: job %s", ErrNotFound, id)
+}
+
+func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
+	changed, cancel := s.q.topics.subscribe(id)
+	defer cancel()
+	for {
+		j, err := s.job(ctx, id)
+		switch {
+		case err != nil:
+			return JobInfo{}, err
+		case j.State.Terminal():
+			return s.q.withResult(ctx, j)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return s.q.info(j), ctx.Err()
+		case <-s.q.ended:
+			return s.q.info(j), ErrClosed
+		}
+	}
+}
+
+func (s *submitter) Events(ctx context.Context, id JobID, after Seq) iter.Seq2[LogEntry, error] {
+	return func(yield func(LogEntry, error) bool) {
+		changed, cancel := s.q.topics.subscribe(id)
+		defer cancel()
+		for {
+			j, err := s.job(ctx, id)
+			if err != nil {
+				yield(LogEntry{}, err)
+				return
+			}
+			more, err := s.yieldLog(ctx, id, &after, yield)
+			if err != nil {
+				yield(LogEntry{}, err)
+			}
+			if err != nil || !more || j.State.Terminal() {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				yield(LogEntry{}, ctx.Err())
+				return
+			case <-s.q.ended:
+				yield(LogEntry{}, ErrClosed)
+				return
+			}
+		}
+	}
+}
+
+// yieldLog yields what the log has now, and moves after. more is false once
+// the caller has had enough.
+func (s *submitter) yieldLog(ctx context.Context, id JobID, after *Seq, yield func(LogEntry, error) bool) (more bool, err error) {
+	const page = 256
+	for {
+		entries, err := s.q.config.Store.Log(ctx, id, *after, page)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			*after = e.Seq
+			if !yield(e, nil) {
+				return false, nil
+			}
+		}
+		if len(entries) < page {
+			return true, nil
+		}
+	}
+}
+
+func (s *submitter) Cancel(ctx context.Context, id JobID) (JobInfo, error) {
+	r, err := s.ask(ctx, &op{kind: opCancel, id: id, ev: Event{Kind: EventCancel, Reason: "cancelled by its submitter"}})
+	if err != nil {
+		return JobInfo{}, err
+	}
+	return s.q.info(r.job), nil
+}
+
+func (s *submitter) Acknowledge(ctx context.Context, id JobID) error {
+	_, err := s.ask(ctx, &op{kind: opAcknowledge, id: id, ev: Event{Kind: EventAcknowledge}})
+	return err
+}
+
+func (s *submitter) Explain(ctx context.Context, id JobID) (Explanation, error) {
+	r, err := s.ask(ctx, &op{kind: opExplain, id: id})
+	if err != nil {
+		return Explanation{}, err
+	}
+	return r.info.(Explanation), nil
+}
+
+func (s *submitter) ask(ctx context.Context, o *op) (reply, error) {
+	o.account = s.account
+	return s.q.ask(ctx, func(c *call) input {
+		o.call = c
+		return inOp{o}
+	})
+}
+
+func (s *submitter) Receipt(ctx context.Context, id JobID) (Receipt, error) {
+	j, err := s.job(ctx, id)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if j.State != StateCompleted {
+		return Receipt{}, fmt.Errorf("%w: job %s is %s and has no accepted result", ErrNotFound, id, j.State)
+	}
+	d, err := s.q.config.Store.Done(ctx, id)
+	switch {
+	case err != nil:
+		return Receipt{}, err
+	case d == nil || d.Record == nil:
+		return Receipt{}, fmt.Errorf("%w: job %s was completed without a receipt", ErrNotFound, id)
+	}
+	var record sign.Envelope
+	if err := record.UnmarshalJSON(d.Record); err != nil {
+		return Receipt{}, err
+	}
+	acceptance, err := SignAcceptance(s.q.config.Identity, *d.Acceptance)
+	return Receipt{Record: record, Acceptance: acceptance}, err
+}
+
+// info is a job as its submitter sees it, without the result.
+func (q *Queue) info(j *Job) JobInfo {
+	info := JobInfo{ID: j.ID, State: j.State, Price: j.Price, Attempts: j.Attempt, Worker: j.Worker, Claim: j.Claim,
+		CreatedAt: j.CreatedAt.Time(), ClaimedAt: j.ClaimedAt.Time(), EndedAt: j.EndedAt.Time(),
+		Acknowledged: j.AckedAt != 0, Reason: j.Reason}
+	if lane, err := ParseLane(j.Lane); err == nil { // it was written by Lane.String
+		info.Kind, info.Model, info.Tier = lane.Needs.Kind, lane.Needs.Model, lane.Needs.Tier
+	}
+	return info
+}
+
+func (q *Queue) withResult(ctx context.Context, j *Job) (JobInfo, error) {
+	info := q.info(j)
+	if j.State != StateCompleted {
+		return info, nil
+	}
+	d, err := q.config.Store.Done(ctx, j.ID)
+	if err != nil {
+		return info, err
+	}
+	if d == nil {
+		return info, fmt.Errorf("%w: job %s was forgotten just now", ErrNotFound, j.ID)
+	}
+	info.Verification, info.Result, info.ExitStatus = d.Verification, d.Result, d.ExitStatus
+	return info, nil
+}
