@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -685,7 +686,7 @@ func TestWhoseFaultItIs(t *testing.T) {
 				if len(returns) != 1 || returns[0].Fail == nil {
 					t.Fatalf("returns: %+v", returns)
 				}
-				if f := returns[0].Fail; f.Kind != tc.kind || !strings.Contains(f.Reason, tc.reason) || len(f.Reason) > 8<<10 {
+				if f := returns[0].Fail; f.Kind != tc.kind || !strings.Contains(f.Reason, tc.reason) || len(f.Reason) > 4<<10 || !utf8.ValidString(f.Reason) {
 					t.Errorf("%v: %s", f.Kind, f.Reason)
 				}
 			})
