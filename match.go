@@ -96,7 +96,8 @@ type matcher struct {
 	scheduler Scheduler
 	ready     *readyIndex
 	classes   map[string]*class
-	order     []*class    // by first appearance, so that ties have one order
+	order     []*class // by first appearance, so that ties have one order
+	scratch   Ticket
 	wantPage  func(*lane) // is told of a lane whose window should be filled
 }
 
@@ -267,7 +268,7 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 		return nil
 	}
 	job := m.ready.serve(best.lane, best.index)
-	if best.lane.wantsLoad() {
+	if m.ready.wantsLoad(best.lane) {
 		m.wantPage(best.lane)
 	}
 	return job
@@ -315,11 +316,16 @@ func (m *matcher) consider(best *candidate, g *group, w *worker, now Instant) {
 		return
 	}
 	j := l.window[i]
-	ticket := Ticket{Needs: &g.Needs, Chars: j.Chars, ReadyAt: j.ReadyAt, Key: j.Key}
-	rank := g.key() - Instant(m.scheduler.Score(&ticket, &w.WorkerState, now)/time.Microsecond)
+	rank := g.key() - Instant(m.scheduler.Score(m.ticket(g, j), &w.WorkerState, now)/time.Microsecond)
 	if best.lane == nil || rank < best.rank {
 		*best = candidate{lane: l, index: i, rank: rank}
 	}
+}
+
+// ticket shows a job to the scheduler. It is good until the next call.
+func (m *matcher) ticket(g *group, j *Job) *Ticket {
+	m.scratch = Ticket{Needs: &g.Needs, Chars: j.Chars, ReadyAt: j.ReadyAt, Key: j.Key}
+	return &m.scratch
 }
 
 // next finds the ticket of the account whose turn it is.
@@ -329,7 +335,7 @@ func (m *matcher) next(g *group, w *worker, now Instant) (*lane, int) {
 		l := el.Value.(*lane)
 		turns++
 		if len(l.window) == 0 {
-			if l.wantsLoad() {
+			if m.ready.wantsLoad(l) {
 				m.wantPage(l)
 			}
 			continue
@@ -366,7 +372,7 @@ func (m *matcher) front(g *group) *lane {
 		if len(l.window) > 0 {
 			return l
 		}
-		if l.wantsLoad() {
+		if m.ready.wantsLoad(l) {
 			m.wantPage(l)
 		}
 		turns++
@@ -390,7 +396,7 @@ func (m *matcher) taker(in *lane, j *Job, now Instant) *waiter {
 	g := in.group
 	var best *waiter
 	var bestScore time.Duration
-	ticket := Ticket{Needs: &g.Needs, Chars: j.Chars, ReadyAt: j.ReadyAt, Key: j.Key}
+	ticket := m.ticket(g, j)
 	consider := func(waiting *list.List) {
 		if waiting == nil {
 			return
@@ -402,7 +408,7 @@ func (m *matcher) taker(in *lane, j *Job, now Instant) *waiter {
 				continue
 			}
 			n++
-			score := m.scheduler.Score(&ticket, &wt.worker.WorkerState, now)
+			score := m.scheduler.Score(ticket, &wt.worker.WorkerState, now)
 			if best == nil || score > bestScore {
 				best, bestScore = wt, score
 			}

@@ -68,9 +68,10 @@ func (l *lane) find(p Place) int {
 	return sort.Search(len(l.window), func(i int) bool { return !l.placeAt(i).Before(p) })
 }
 
-// wantsLoad reports whether the window should be filled from the store.
-func (l *lane) wantsLoad() bool {
-	return l.more && !l.loading && l.resume == 0 && len(l.window) < maxWindow/2
+// wantsLoad reports whether the lane's window should be filled from the store:
+// it is less than half of what a page holds.
+func (r *readyIndex) wantsLoad(l *lane) bool {
+	return l.more && !l.loading && l.resume == 0 && len(l.window) < r.pageSize()/2
 }
 
 // group is all lanes with equal needs and offset: those whose accounts take
