@@ -10,11 +10,11 @@ import (
 // curve. The texts are what tempts an algorithm to look at all pairs: one word,
 // brackets that never close, names without values, candidates without end.
 func TestTimeIsNearLinear(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures time")
+	if testing.Short() || underRace {
+		t.Skip("measures time: not under -short or -race")
 	}
 	for _, pattern := range []string{
-		"Words in a row make one sentence. ", "a. 1 ", "Dr. ", "{\"a\":", "[1,", "\"[", "((0", "name: ", "a@b.", "1,", "total total ", "- x\n",
+		"Words in a row make one sentence. ", "a. 1 ", "Dr. ", "{\"a\":", "[1,", "\"[", "((0", "name: ", "a@b.", "1,", "total 1 ", "low ", "- x\n",
 	} {
 		for _, job := range []string{"summarize", "extract"} {
 			options := ""
