@@ -80,14 +80,15 @@ type input interface{ apply(e *engine) }
 // output is what the shell has to do, in order: replies are final, and are
 // given only for what has been committed.
 type output struct {
-	commits []*commit
-	reads   []read
-	renew   []Renewal
-	shred   []Effect
-	replies []reply
-	changed []*Job  // committed just now: wake who waits for them
-	bad     []error // for the log: nobody else hears of them
-	next    Instant
+	commits  []*commit
+	reads    []read
+	renew    []Renewal
+	renewers map[ClaimID]WorkerID // whose claims they are
+	shred    []Effect
+	replies  []reply
+	changed  []*Job  // committed just now: wake who waits for them
+	bad      []error // for the log: nobody else hears of them
+	next     Instant
 }
 
 func (o *output) reset() {

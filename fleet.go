@@ -57,7 +57,7 @@ func (in inHeartbeat) apply(e *engine) {
 	e.matcher.join(w, e.pairedWith(w.ID))
 	e.warm(w, in.beat.Warm)
 	for _, c := range in.beat.Claims {
-		e.renew(c.Job, c.Claim)
+		e.renew(c, w.ID)
 	}
 	e.out.replies = append(e.out.replies, reply{call: in.call, info: HeartbeatReply{Lost: w.lost, Interval: e.config.Lease / 3}})
 	w.lost = nil
@@ -279,17 +279,15 @@ func (e *engine) attemptOver(was *Job, told bool) {
 	}
 }
 
-// claimLost is a claim whose renewal the store refused: whatever this process
-// thinks of the job is out of date.
-func (e *engine) claimLost(id JobID, claim ClaimID) {
-	for _, w := range e.sortedWorkers() {
-		if _, ok := w.running[claim]; ok {
-			delete(w.running, claim)
-			w.lost = append(w.lost, Claim{id, claim})
-		}
+// claimLost is a claim that is not current, as its worker will be told. What
+// this process thinks of the job may be out of date.
+func (e *engine) claimLost(c Claim, id WorkerID) {
+	if w := e.workers[id]; w != nil {
+		delete(w.running, c.Claim)
+		w.lost = append(w.lost, c)
 	}
-	if ent := e.jobs[id]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == claim {
-		delete(e.jobs, id)
+	if ent := e.jobs[c.Job]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == c.Claim {
+		delete(e.jobs, c.Job)
 	}
 }
 

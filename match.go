@@ -96,7 +96,7 @@ type matcher struct {
 	scheduler Scheduler
 	ready     *readyIndex
 	classes   map[string]*class
-	order     []*class    // by first appearance, so that ties have one order
+	order     []*class // by first appearance, so that ties have one order
 	scratch   Ticket
 	wantPage  func(*lane) // is told of a lane whose window should be filled
 }

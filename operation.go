@@ -72,7 +72,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			e.explain(o, ent.job)
 			return true, nil
 		}
-		if o.kind == opAcknowledge && ent.job.AckedAt != 0 {
+		if o.kind == opAcknowledge && ent.job.AckedAt != 0 || o.kind == opCancel && ent.job.State == StateCancelled {
 			return true, nil
 		}
 	case opTime:
@@ -196,7 +196,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 // committed carries on after an operation's change is durable.
 func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	if o.kind == opReport {
-		e.renew(o.id, o.claim)
+		e.renew(Claim{o.id, o.claim}, o.worker)
 		e.out.changed = append(e.out.changed, ent.job)
 		e.reply(o, ent.job, nil)
 		e.finish(ent)

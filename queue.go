@@ -56,6 +56,7 @@ const (
 	commitsInFlight = 2
 	commitBatch     = 1000
 	readsInFlight   = 4
+	shutdownGrace   = 10 * time.Second       // for what is under way when Run is told to end
 	storeRetry      = 100 * time.Millisecond // after an Apply whose outcome is unknown
 )
 
@@ -79,8 +80,10 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	q.inbox.push(first...)
 
-	// What has been started is finished: the workers outlive ctx.
-	work := context.WithoutCancel(ctx)
+	// What has been started is finished, unless the store takes for ever.
+	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(shutdownGrace, abandon) })()
 	var group sync.WaitGroup
 	q.commits.start(&group, func(batch []*commit) { q.inbox.push(q.apply(work, batch)) })
 	q.tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
@@ -238,10 +241,10 @@ func (q *Queue) read(out *output) (n int) {
 	if len(jobs) > 0 {
 		task(func(ctx context.Context) input { found, err := s.Jobs(ctx, jobs); return inJobs{jobs, found, err} })
 	}
-	if renewals := out.renew; len(renewals) > 0 {
+	if renewals, renewers := out.renew, out.renewers; len(renewals) > 0 {
 		task(func(ctx context.Context) input {
 			errs, err := s.Renew(ctx, renewals)
-			return inRenewed{renewals, errs, err}
+			return inRenewed{renewals, renewers, errs, err}
 		})
 	}
 	for _, f := range out.shred {

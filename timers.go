@@ -8,10 +8,10 @@ type timers struct {
 	reading bool    // readDue is under way
 	stuck   int     // due or lapsed jobs that could not be moved: read past them
 
-	tick    Instant // the next renewal, lapse scan and sweep
-	scan    bool    // readLapsed is under way
-	renewed map[ClaimID]bool
-	renewal []Renewal
+	tick    Instant              // the next renewal, lapse scan and sweep
+	scan    bool                 // readLapsed is under way
+	renewed map[ClaimID]WorkerID // heartbeats since the last tick, and whose
+	renewal []Renewal            // the same, in the order of their coming
 
 	lanes []laneRetry // pages that could not be read
 }
@@ -139,40 +139,48 @@ func (e *engine) judgeTime(j *Job, o *op) (done bool) {
 	return !ok
 }
 
-// renew notes that a claim is alive; the next tick tells the store.
-func (e *engine) renew(id JobID, claim ClaimID) {
+// renew notes that a claim is alive; the next tick tells the store. A claim
+// that is known not to be the worker's is lost.
+func (e *engine) renew(c Claim, w WorkerID) {
+	if ent := e.jobs[c.Job]; ent != nil && ent.job != nil && (ent.job.Claim != c.Claim || ent.job.Worker != w) {
+		e.claimLost(c, w)
+		return
+	}
 	t := &e.timer
-	if t.renewed[claim] {
+	if _, twice := t.renewed[c.Claim]; twice {
 		return
 	}
 	if t.renewed == nil {
-		t.renewed = map[ClaimID]bool{}
+		t.renewed = map[ClaimID]WorkerID{}
 	}
-	t.renewed[claim] = true
-	t.renewal = append(t.renewal, Renewal{Job: id, Claim: claim, For: e.config.Lease})
+	t.renewed[c.Claim] = w
+	t.renewal = append(t.renewal, Renewal{Job: c.Job, Claim: c.Claim, For: e.config.Lease})
 }
 
 // flushRenewals writes the gathered heartbeats in one go. They cost the store
 // one statement a tick, however many workers there are (hatchet #2604).
 func (e *engine) flushRenewals() {
-	e.out.renew = e.timer.renewal
-	e.timer.renewal, e.timer.renewed = nil, nil
+	t := &e.timer
+	e.out.renew, e.out.renewers = t.renewal, t.renewed
+	t.renewal, t.renewed = nil, nil
 }
 
 // inRenewed is the store's answer to renewals.
 type inRenewed struct {
 	renewals []Renewal
+	renewers map[ClaimID]WorkerID
 	errs     []error
 	err      error
 }
 
 func (in inRenewed) apply(e *engine) {
 	for i, r := range in.renewals {
+		claim, worker := Claim{r.Job, r.Claim}, in.renewers[r.Claim]
 		switch {
 		case in.err != nil:
-			e.renew(r.Job, r.Claim) // with the next tick
+			e.renew(claim, worker) // with the next tick
 		case in.errs[i] != nil:
-			e.claimLost(r.Job, r.Claim)
+			e.claimLost(claim, worker)
 		}
 	}
 }

@@ -204,7 +204,9 @@ type Claim struct {
 
 // HeartbeatReply answers a heartbeat.
 type HeartbeatReply struct {
-	// Lost lists the claims that are no longer current: stop them.
+	// Lost lists claims that are no longer current: stop them. One whose
+	// completion is under way may be among them; the completion's own answer
+	// is what counts.
 	Lost []Claim
 	// Interval is when the next heartbeat is expected.
 	Interval time.Duration

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -244,6 +245,30 @@ func TestDeterminism(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	}
+}
+
+// Jobs that run at once share nothing: each round brings words that no job has
+// seen before.
+func TestConcurrentJobsAreApart(t *testing.T) {
+	for round := range 5 {
+		fresh := strings.NewReplacer("lease", fmt.Sprintf("leasing%c%c", 'a'+round, 'a'+round))
+		text := fresh.Replace(longText(4 << 10))
+		for _, job := range jobs {
+			payload := []byte(payloadOf(job.task, text, job.options))
+			results := make([]string, 4)
+			var wg sync.WaitGroup
+			for i := range results {
+				wg.Go(func() {
+					result, err := Run(context.Background(), payload)
+					results[i] = fmt.Sprint(string(result), err)
+				})
+			}
+			wg.Wait()
+			if len(slices.Compact(results)) != 1 {
+				t.Errorf("%s%s: results differ: %.200q", job.task, job.options, results)
+			}
+		}
 	}
 }
 
