@@ -2,6 +2,7 @@ package consign_test
 
 import (
 	"bufio"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -64,6 +65,7 @@ func TestTraceVirtual(t *testing.T) {
 					t.Errorf("request %d took %d attempts, though nothing failed", i, n)
 				}
 			}
+			r.checkIdle(t)
 			r.publish(t, "virtual time")
 		})
 	}
@@ -189,8 +191,12 @@ type traceWorker struct {
 	mu   sync.Mutex
 	busy time.Duration
 	jobs [consign.MaxTier]int // by the jobs' tiers
+	runs []span
 	errs []error
 }
+
+// span is when a worker ran a job.
+type span struct{ from, to time.Time }
 
 // traceJob is a request on its way.
 type traceJob struct {
@@ -320,6 +326,7 @@ func (w *traceWorker) executor(trace []request) worker.Executor {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.busy += time.Since(began)
+		w.runs = append(w.runs, span{began, time.Now()})
 		w.jobs[tier-1]++
 		return worker.Output{Result: traceResult(task.Payload), Model: task.Model, Engine: "sleep",
 			Use: consign.ResourceUse{OutputTokens: int64(trace[i].generated)}}, nil
@@ -366,6 +373,76 @@ func (r *traceReport) check(t *testing.T, trace []request) {
 			t.Errorf("request %d has another one's result", i)
 		}
 	}
+}
+
+// checkIdle reports jobs that stood in line while a worker that could run them
+// had a free slot. It holds to the microsecond in virtual time, where the queue
+// itself takes none.
+func (r *traceReport) checkIdle(t *testing.T) {
+	t.Helper()
+	idle := make([][]span, len(r.workers))
+	for i, w := range r.workers {
+		idle[i] = w.idle()
+	}
+	for i := range r.jobs {
+		j := &r.jobs[i]
+		waited := span{j.info.CreatedAt, j.info.ClaimedAt}
+		for n, w := range r.workers {
+			if w.tier < j.tier || !slices.Contains(w.models, j.info.Model) {
+				continue
+			}
+			if at, found := overlap(idle[n], waited); found {
+				t.Errorf("request %d of tier %s for %s waited %v, though worker %d of tier %s was idle %v after its submit", i, j.tier, j.info.Model,
+					waited.to.Sub(waited.from), n, w.tier, at.Sub(waited.from))
+				break
+			}
+		}
+	}
+}
+
+// idle lists, in order, when the worker had a free slot.
+func (w *traceWorker) idle() []span {
+	type edge struct {
+		at   time.Time
+		busy int
+	}
+	var edges []edge
+	for _, s := range w.runs {
+		edges = append(edges, edge{s.from, 1}, edge{s.to, -1})
+	}
+	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.busy, b.busy)) })
+	var idle []span
+	busy, since := 0, time.Time{}
+	for _, e := range edges {
+		was := busy
+		busy += e.busy
+		switch {
+		case busy == w.slots: // and was not
+			idle = append(idle, span{since, e.at})
+		case was == w.slots:
+			since = e.at
+		}
+	}
+	return append(idle, span{since, since.Add(24 * time.Hour)})
+}
+
+// overlap finds where two spans share more than the microsecond to which the
+// queue cuts its times.
+func overlap(sorted []span, s span) (time.Time, bool) {
+	i, _ := slices.BinarySearchFunc(sorted, s.from, func(o span, at time.Time) int { return o.to.Compare(at) })
+	for ; i < len(sorted) && sorted[i].from.Before(s.to); i++ {
+		from, to := sorted[i].from, sorted[i].to
+		if from.Before(s.from) {
+			from = s.from
+		}
+		if s.to.Before(to) {
+			to = s.to
+		}
+		if to.Sub(from) > 2*time.Microsecond {
+			return from, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // verify checks every 25th receipt offline: from its JSON, and from what a
