@@ -118,33 +118,52 @@ func (l Lane) String() string {
 
 // ParseLane reads what Lane.String wrote, and nothing else.
 func ParseLane(text string) (Lane, error) {
-	q, err := url.ParseQuery(text)
-	if err != nil {
-		return Lane{}, fmt.Errorf("consign: lane %q: %w", text, err)
-	}
-	number := func(key string, bits int) uint64 {
-		n, _ := strconv.ParseUint(q.Get(key), 10, bits) // checked below, by writing it again
-		return n
-	}
-	l := Lane{
-		Account: q.Get("acct"),
-		Offset:  time.Duration(number("off", 31)) * time.Second,
-		Needs: Needs{
-			Kind:         q.Get("kind"),
-			Model:        q.Get("model"),
-			Tier:         Tier(number("tier", 8)),
-			HardwareTier: uint8(number("hw", 8)),
-			VRAM:         uint32(number("vram", 32)),
-			Docker:       q.Get("docker") == "1",
-			Encryption:   q.Get("enc") == "1",
-			Private:      q.Get("priv") == "1",
-			Labels:       q.Get("labels"),
-		},
+	var l Lane
+	for pair := range strings.SplitSeq(text, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(value)
+		if err != nil {
+			return Lane{}, fmt.Errorf("consign: lane %q: %w", text, err)
+		}
+		l.set(key, value)
 	}
 	if l.String() != text {
 		return Lane{}, fmt.Errorf("consign: lane %q is not in canonical form", text)
 	}
 	return l, nil
+}
+
+// set takes in one field. What it cannot read it leaves out, and then the lane
+// does not encode to the same text again.
+func (l *Lane) set(key, value string) {
+	number := func(bits int) uint64 {
+		n, _ := strconv.ParseUint(value, 10, bits)
+		return n
+	}
+	switch n := &l.Needs; key {
+	case "acct":
+		l.Account = value
+	case "docker":
+		n.Docker = value == "1"
+	case "enc":
+		n.Encryption = value == "1"
+	case "hw":
+		n.HardwareTier = uint8(number(8))
+	case "kind":
+		n.Kind = value
+	case "labels":
+		n.Labels = value
+	case "model":
+		n.Model = value
+	case "off":
+		l.Offset = time.Duration(number(31)) * time.Second
+	case "priv":
+		n.Private = value == "1"
+	case "tier":
+		n.Tier = Tier(number(8))
+	case "vram":
+		n.VRAM = uint32(number(32))
+	}
 }
 
 // Shards is how many parts a lane is cut into, by job, so that several

@@ -5,10 +5,19 @@ import (
 	"sync"
 )
 
-// call is somebody who waits for a reply.
+// call is somebody who waits for a reply. Exactly one is sent, so whoever has
+// received it may use the call again.
 type call struct{ reply chan reply }
 
-func newCall() *call { return &call{reply: make(chan reply, 1)} }
+var calls = sync.Pool{New: func() any { return &call{reply: make(chan reply, 1)} }}
+
+func newCall() *call { return calls.Get().(*call) }
+
+func (c *call) received(r reply) (reply, error) {
+	calls.Put(c)
+	r.call = nil
+	return r, r.err
+}
 
 // inbox gathers the engine's inputs between two steps.
 type inbox struct {
@@ -203,13 +212,13 @@ func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) 
 func (q *Queue) await(ctx context.Context, c *call) (reply, error) {
 	select {
 	case r := <-c.reply:
-		return r, r.err
+		return c.received(r)
 	case <-ctx.Done():
 		return reply{}, ctx.Err()
 	case <-q.ended:
 		select {
 		case r := <-c.reply:
-			return r, r.err
+			return c.received(r)
 		default:
 			return reply{}, ErrClosed
 		}

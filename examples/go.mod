@@ -2,4 +2,27 @@ module github.com/consignq/consign/examples
 
 go 1.26.0
 
-replace github.com/consignq/consign => ..
+require (
+	github.com/consignq/consign v0.0.0-00010101000000-000000000000
+	github.com/consignq/consign/worker/task v0.0.0-00010101000000-000000000000
+)
+
+require (
+	github.com/abadojack/whatlanggo v1.0.1 // indirect
+	github.com/blevesearch/snowballstem v0.9.0 // indirect
+	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+	github.com/clipperhouse/uax29/v2 v2.7.0 // indirect
+	github.com/hashicorp/go-immutable-radix v1.3.1 // indirect
+	github.com/hashicorp/go-memdb v1.3.5 // indirect
+	github.com/hashicorp/golang-lru v0.5.4 // indirect
+	github.com/jonreiter/govader v0.0.0-20250429093935-f6505c8d03cc // indirect
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
+	golang.org/x/text v0.14.0 // indirect
+	gonum.org/v1/gonum v0.8.2 // indirect
+	mvdan.cc/xurls/v2 v2.6.0 // indirect
+)
+
+replace (
+	github.com/consignq/consign => ..
+	github.com/consignq/consign/worker/task => ../worker/task
+)

@@ -101,10 +101,12 @@ const maxReason = 4 << 10
 
 // reason cuts a text to what a failure may carry.
 func reason(text string) string {
+	const cut = " [cut]"
+	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) > maxReason {
-		text = text[:maxReason] + " [cut]"
+		text = strings.ToValidUTF8(text[:maxReason-len(cut)], "") + cut
 	}
-	return strings.ToValidUTF8(text, "\uFFFD")
+	return text
 }
 
 // fault says whose fault an executor's error is.

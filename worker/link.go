@@ -2,13 +2,11 @@ package worker
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/consignq/consign"
-	"github.com/consignq/consign/internal/lp"
 	"github.com/consignq/consign/internal/retry"
 )
 
@@ -67,12 +65,13 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	if s := l.current(); s != nil {
 		return s, nil // another goroutine had the turn before
 	}
+	refused := 0
 	raw, err := retry.Do(ctx, 0, func() (consign.Session, error) {
 		s, err := l.register(ctx)
-		if _, bad := errors.AsType[*consign.FieldError](err); bad {
-			// The nonce may have run out on the way. What a fresh one does not
-			// mend, the worker's owner has to.
-			s, err = l.register(ctx)
+		if _, bad := errors.AsType[*consign.FieldError](err); !bad {
+			refused = 0
+		} else if refused++; refused < maxRefused {
+			err = errors.New(err.Error()) // no answer yet
 		}
 		return s, err
 	}, func(err error) { l.cfg.Logger.Warn("cannot register yet", "error", err) })
@@ -93,6 +92,11 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	}
 	return s, nil
 }
+
+// maxRefused is how often in a row a registration is refused before the worker
+// gives up. A nonce may have run out, or have been used by a registration
+// whose answer was lost; what so many fresh ones do not mend, a person has to.
+const maxRefused = 5
 
 // fatal is an error that ends the worker.
 type fatal struct{ error }
@@ -118,7 +122,7 @@ func (l *link) register(ctx context.Context) (consign.Session, error) {
 		Nonce:        challenge.Nonce,
 		Capabilities: l.cfg.Capabilities,
 	}
-	r.Signature, err = l.cfg.Identity.Sign(registrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
+	r.Signature, err = l.cfg.Identity.Sign(consign.RegistrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
 	if err != nil {
 		return nil, fieldError("Identity", "does not sign: "+err.Error(), "load another")
 	}
@@ -130,13 +134,6 @@ func (l *link) origin() string {
 		return dialer.Origin()
 	}
 	return "inproc"
-}
-
-// registrationMessage is what a worker signs to register; see
-// consign.Registration.
-func registrationMessage(queue consign.QueueID, origin string, nonce, keyBundle []byte) []byte {
-	bundle := sha256.Sum256(keyBundle)
-	return lp.Append(nil, []byte("consign/register/v1"), queue[:], []byte(origin), nonce, bundle[:])
 }
 
 // call makes a call on the current session, and once more on a new one where

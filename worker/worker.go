@@ -55,7 +55,8 @@ func (w *Worker) ID() consign.WorkerID { return w.cfg.Identity.Public().ID() }
 // An outage of the queue never ends Run. It ends with an error only where the
 // queue does not want this worker: consign.ErrRemoved (after a drain, unless
 // it was found out in a registration), or the *consign.FieldError of a
-// registration that was refused twice in a row.
+// registration that was refused five times in a row, which takes a second or
+// two.
 //
 // Run may be called again when it has returned, but not by several goroutines
 // at once.

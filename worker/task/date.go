@@ -96,7 +96,7 @@ func isoDate(year, month, day string) (string, bool) {
 		m, _ = strconv.Atoi(month)
 	}
 	t := time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC)
-	if y == 0 || t.Day() != d || int(t.Month()) != m {
+	if y == 0 || int(t.Month()) != m { // 31 April would be a day in May
 		return "", false
 	}
 	return fmt.Sprintf("%04d-%02d-%02d", y, m, d), true

@@ -79,7 +79,8 @@
 //   - Dates need a year. Month names are read in English, German, French, Spanish,
 //     Italian, Portuguese and Dutch. 03/04/2026 in English stays ambiguous.
 //   - National phone numbers are found in a few unmistakable shapes and checked by
-//     length alone. Names of people and places are not recognised.
+//     length alone. Names of people and places are not recognised. Numbers that
+//     only commas separate (150.02,155.28) are not taken apart.
 //   - A bare $ is read as USD and ¥ as JPY. 1,234 is read as the language has it.
 //   - Text is at most 1 MiB, a schema 64 KiB. Time grows with the length of the
 //     text, about a second per MiB at worst; a job looks at its context at

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -122,6 +124,36 @@ func TestSchemaDrafts(t *testing.T) {
 		result, err := Run(context.Background(), []byte(payload))
 		if err != nil || !strings.Contains(string(result), `"valid":true`) {
 			t.Errorf("%s: %s %v", draft, result, err)
+		}
+	}
+}
+
+func TestCheckJSON(t *testing.T) {
+	for _, good := range []string{`1`, ` {"a":[{"a":null}]} `, `"\ud83d\ude00"`} {
+		if err := checkJSON("x", []byte(good)); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{``, `1 2`, `{} ]`, `{"a":1,"a":1}`, `[{"b":{"a":1,"a":1}}]`, `{"a" 1}`, `[1`, `nul`} {
+		if err := checkJSON("x", []byte(bad)); err == nil {
+			t.Errorf("%s was accepted", bad)
+		}
+	}
+}
+
+// Nothing is read from files, even where a file would be just what is asked for.
+func TestSchemasAreNotLoadedFromFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "meta.json")
+	meta := `{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}`
+	if err := os.WriteFile(path, []byte(meta), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, keyword := range []string{"$schema", "$ref"} {
+		payload := fmt.Sprintf(`{"task":"extract","text":"a","schema":{%q:%q}}`, keyword, "file://"+filepath.ToSlash(path))
+		result, err := Run(context.Background(), []byte(payload))
+		var p *PayloadError
+		if !errors.As(err, &p) || p.Field != "schema" {
+			t.Errorf("%s: got %s, %v; want a *PayloadError on schema", keyword, result, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -247,6 +248,30 @@ func TestDeterminism(t *testing.T) {
 	}
 }
 
+// Jobs that run at once share nothing: each round brings words that no job has
+// seen before.
+func TestConcurrentJobsAreApart(t *testing.T) {
+	for round := range 5 {
+		fresh := strings.NewReplacer("lease", fmt.Sprintf("leasing%c%c", 'a'+round, 'a'+round))
+		text := fresh.Replace(longText(4 << 10))
+		for _, job := range jobs {
+			payload := []byte(payloadOf(job.task, text, job.options))
+			results := make([]string, 4)
+			var wg sync.WaitGroup
+			for i := range results {
+				wg.Go(func() {
+					result, err := Run(context.Background(), payload)
+					results[i] = fmt.Sprint(string(result), err)
+				})
+			}
+			wg.Wait()
+			if len(slices.Compact(results)) != 1 {
+				t.Errorf("%s%s: results differ: %.200q", job.task, job.options, results)
+			}
+		}
+	}
+}
+
 // countdown is a context that ends after it was asked n times.
 type countdown struct {
 	context.Context
@@ -285,7 +310,12 @@ func TestCancelAnywhere(t *testing.T) {
 // and a busy machine included.
 func TestDeadlineDuringLongText(t *testing.T) {
 	text := longText(MaxText - 100)
-	for _, job := range jobs {
+	many := make([]string, 2000)
+	for i := range many {
+		many[i] = fmt.Sprintf("%q", fmt.Sprint("level ", i))
+	}
+	enum := struct{ task, options, schema string }{"extract", `,"schema":{"properties":{"a":{"enum":[` + strings.Join(many, ",") + `]}}}`, ""}
+	for _, job := range append(slices.Clone(jobs), enum) {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
 		start := time.Now()
 		_, err := Run(ctx, []byte(payloadOf(job.task, text, job.options)))
@@ -294,8 +324,9 @@ func TestDeadlineDuringLongText(t *testing.T) {
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s%s: %v", job.task, job.options, err)
 		}
+		t.Logf("%s%.40s: %v", job.task, job.options, took)
 		if took > time.Second {
-			t.Errorf("%s%s took %v", job.task, job.options, took)
+			t.Errorf("%s%.40s took %v", job.task, job.options, took)
 		}
 	}
 }

@@ -70,11 +70,11 @@ func collapse(s string) string { return strings.Join(strings.Fields(s), " ") }
 // continues tells that a sentence did not end where UAX #29 says: its last word
 // is an abbreviation, an initial, or a German ordinal.
 func continues(before, after, language string) bool {
-	t := strings.TrimRight(before, " ")
+	t := strings.TrimRight(before, " _*")
 	if !strings.HasSuffix(t, ".") || strings.HasSuffix(t, "..") || after == "" {
 		return false
 	}
-	word := t[strings.LastIndexAny(t, " (\"'[")+1:]
+	word := t[strings.LastIndexAny(t, " (\"'[_*")+1:]
 	word = strings.ToLower(strings.TrimSuffix(word, "."))
 	r, size := utf8.DecodeRuneInString(word)
 	switch {

@@ -1,0 +1,87 @@
+# The commands of this repository. `make` alone lists them.
+#
+# The repository holds several modules. go.work joins those that users build
+# against; internal/conformance stands outside, since its test vectors ask for
+# a newer Go than users need. `./...` in the root reaches the root module only,
+# so most targets visit every module.
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+GO        ?= go
+TESTFLAGS ?=#    more flags for go test, as in TESTFLAGS=-v
+COUNT     ?= 1#  how often each benchmark runs
+BENCH     ?= .#  which benchmarks
+BENCHTIME ?= 1s
+FUZZTIME  ?= 20s
+CHECKS    ?= 3000# of each rapid property, instead of 100
+STEPS     ?= 60#  of each rapid state machine, on average, instead of 30
+VERSION   ?= v0.0.0-check
+
+# The workspace's modules, as paths that start with "./"; the root is ".".
+WORKSPACE := $(shell sed -n 's/^\t\(\.[^ ]*\).*/\1/p' go.work)
+OUTSIDE   := ./internal/conformance
+PATTERNS  := $(WORKSPACE:%=%/...)
+
+# $(call in-each,COMMAND) runs a command in the folder of every module, outside
+# the workspace, as somebody does who has only that module.
+in-each = set -e; for dir in $(WORKSPACE) $(OUTSIDE); do (cd $$dir && GOWORK=off $(1)) || { echo "failed in $$dir" >&2; exit 1; }; done
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## every test of every module; needs only Go
+	$(GO) test $(TESTFLAGS) $(PATTERNS)
+	cd $(OUTSIDE) && GOWORK=off $(GO) test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## the same under the race detector; needs a C compiler
+	$(GO) test -race $(TESTFLAGS) $(PATTERNS)
+
+.PHONY: rapid
+rapid: ## the rapid properties at depth: CHECKS, STEPS
+	RAPID_CHECKS=$(CHECKS) RAPID_STEPS=$(STEPS) scripts/rapid.sh $(TESTFLAGS)
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Go benchmarks: BENCH, BENCHTIME, COUNT
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./bench/...
+
+.PHONY: quickstart
+quickstart: ## the example of the README: one program, a queue and its workers
+	$(GO) run ./examples/quickstart
+
+.PHONY: vet
+vet: ## go vet of every module
+	$(GO) vet $(PATTERNS)
+	cd $(OUTSIDE) && GOWORK=off $(GO) vet ./...
+
+.PHONY: staticcheck
+staticcheck: ## staticcheck of every module; see .ci/run for its version
+	staticcheck $(PATTERNS)
+	cd $(OUTSIDE) && GOWORK=off staticcheck ./...
+
+.PHONY: lint
+lint: staticcheck ## staticcheck, and golangci-lint if it is installed
+	@if command -v golangci-lint >/dev/null; then $(call in-each,golangci-lint run --config $(CURDIR)/.golangci.yml ./...); else echo "golangci-lint is not installed: only staticcheck ran"; fi
+
+.PHONY: fmt-check
+fmt-check: ## gofmt has nothing to change
+	@files=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); if [ -n "$$files" ]; then echo "gofmt -w these:"; echo "$$files"; exit 1; fi
+
+.PHONY: tidy-check
+tidy-check: ## go mod tidy has nothing to change, in any module
+	@$(call in-each,$(GO) mod tidy -diff)
+
+.PHONY: release-check
+release-check: ## rehearse the release of VERSION in a temporary folder
+	scripts/release.sh $(VERSION)
+
+.PHONY: release
+release: ## tag VERSION, root and nested modules, after the rehearsal; pushes nothing
+	scripts/release.sh --tag $(VERSION)
