@@ -237,6 +237,9 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
+	if ent.job != nil && ent.job.State == StateNone {
+		ent.job = nil // this submit's draft is nobody else's
+	}
 	e.finish(ent)
 	o.refused(e, err)
 }
