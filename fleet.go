@@ -279,15 +279,23 @@ func (e *engine) attemptOver(was *Job, told bool) {
 	}
 }
 
-// claimLost is a claim that is not current, as its worker will be told. What
-// this process thinks of the job may be out of date.
+// judgeLost decides about a claim that the store would not renew. One that
+// completed meanwhile is not lost: its heartbeat was under way (silo #399).
+func (e *engine) judgeLost(j *Job, o *op) (done bool, err error) {
+	if !o.fresh {
+		return true, ErrGuard // so says the store: see what it has
+	}
+	if j.Claim != o.claim || j.Worker != o.worker || j.State != StateRunning && j.State != StateValidating && j.State != StateCompleted {
+		e.claimLost(Claim{o.id, o.claim}, o.worker)
+	}
+	return true, nil
+}
+
+// claimLost is a claim that is not current, as its worker will be told.
 func (e *engine) claimLost(c Claim, id WorkerID) {
 	if w := e.workers[id]; w != nil {
 		delete(w.running, c.Claim)
 		w.lost = append(w.lost, c)
-	}
-	if ent := e.jobs[c.Job]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == c.Claim {
-		delete(e.jobs, c.Job)
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	opCancel
 	opAcknowledge
 	opTime // due or lapsed
+	opLost // a claim that could not be renewed: lost, or completed meanwhile
 	opExplain
 )
 
@@ -76,6 +77,8 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		if o.kind == opAcknowledge && ent.job.AckedAt != 0 || o.kind == opCancel && ent.job.State == StateCancelled {
 			return true, nil
 		}
+	case opLost:
+		return e.judgeLost(ent.job, o)
 	case opTime:
 		if done := e.judgeTime(ent.job, o); done {
 			return true, nil
@@ -232,6 +235,11 @@ func (o *op) refused(e *engine, err error) {
 	switch {
 	case o.kind == opClaim:
 		e.claimRefused(o, err)
+		return
+	case o.kind == opLost:
+		if err == ErrNotFound {
+			e.claimLost(Claim{o.id, o.claim}, o.worker)
+		}
 		return
 	case o.kind == opTime:
 		if err != ErrGuard && err != ErrNotFound {
