@@ -44,7 +44,7 @@ type entry struct {
 	op      *op  // in flight
 	line    []*op
 	reports int  // log entries of this version, the transition's included
-	passed  bool // its ticket was passed over meanwhile: offer it again
+	passed  *Job // its ticket, which was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -198,7 +198,11 @@ func (e *engine) finish(ent *entry) {
 		return
 	}
 	delete(e.jobs, id)
-	if ent.passed && ent.job != nil && ent.job.State == StateQueued {
+	switch {
+	case ent.passed == nil:
+	case ent.job == nil:
+		e.ready.setAside(ent.passed, e.now)
+	case ent.job.State == StateQueued:
 		e.offer(ent.job)
 	}
 }
@@ -339,7 +343,7 @@ func (in inPage) apply(e *engine) {
 	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
 		ent := e.jobs[j.ID]
 		if ent != nil {
-			ent.passed = true
+			ent.passed = j
 		}
 		return ent != nil
 	})

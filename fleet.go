@@ -121,7 +121,7 @@ func (e *engine) reclaim(wt *waiter) {
 // assign claims the job for the waiter. It reports false for a stale ticket.
 func (e *engine) assign(wt *waiter, job *Job) bool {
 	if ent := e.jobs[job.ID]; ent != nil {
-		ent.passed = true
+		ent.passed = job
 		return false
 	}
 	w := wt.worker
@@ -188,13 +188,12 @@ func (in inSpec) apply(e *engine) {
 // claimRefused carries on after a claim that was not committed: the ticket is
 // stale or the store is in trouble.
 func (e *engine) claimRefused(o *op, err error) {
+	if err != ErrNotFound {
+		e.ready.setAside(o.ticket, e.now) // whether it is still there only the store knows
+	}
 	if err == ErrVersion || err == ErrNotFound {
 		e.reclaim(o.waiter)
 		return
-	}
-	// Whether the ticket is still there only the store knows.
-	if l, bad := e.ready.lane(o.ticket.Lane); bad == nil {
-		e.ready.rescan(l, o.ticket.Key)
 	}
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
 }

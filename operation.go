@@ -55,7 +55,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		return e.decideSubmit(ent, o)
 	case opClaim:
 		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = true // somebody was faster
+			ent.passed = ent.job // somebody was faster
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -226,7 +226,9 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	if was.State == StateQueued && o.kind != opClaim {
 		e.ready.remove(was)
 	}
-	ent.passed = ent.passed || job.State == StateQueued
+	if job.State == StateQueued {
+		ent.passed = job
+	}
 	e.finish(ent)
 }
 
