@@ -238,11 +238,7 @@ func (e *engine) offer(job *Job) {
 // matchGroup gives the group's tickets to those who wait for them.
 func (e *engine) matchGroup(g *group) {
 	for g.anyWaiting() {
-		l := e.matcher.front(g)
-		if l == nil {
-			return
-		}
-		i, wt := e.matcher.takerIn(l, e.now)
+		l, i, wt := e.matcher.matchIn(g, e.now)
 		if wt == nil {
 			return
 		}

@@ -364,20 +364,21 @@ func (m *matcher) excluded(l *lane, j *Job, w *worker, now Instant) bool {
 	return false
 }
 
-// front returns the lane whose turn it is among those with a ticket at hand.
-func (m *matcher) front(g *group) *lane {
+// matchIn finds a ticket for a blocked claim: of the account whose turn it is,
+// or of the next one whose tickets somebody may take.
+func (m *matcher) matchIn(g *group, now Instant) (*lane, int, *waiter) {
 	turns := 0
 	for el := g.turns.Front(); el != nil && turns < maxTurns; el = el.Next() {
 		l := el.Value.(*lane)
-		if len(l.window) > 0 {
-			return l
-		}
-		if m.ready.wantsLoad(l) {
+		if len(l.window) == 0 && m.ready.wantsLoad(l) {
 			m.wantPage(l)
+		}
+		if i, wt := m.takerIn(l, now); wt != nil {
+			return l, i, wt
 		}
 		turns++
 	}
-	return nil
+	return nil, 0, nil
 }
 
 // takerIn finds a ticket near the front of the lane that a blocked claim may
