@@ -245,15 +245,12 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	if oc.unknown != nil {
 		err = oc.unknown
 	}
-	ent.job = nil // the store knows
 	e.refused(ent, o, err)
 }
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	if ent.job != nil && ent.job.State == StateNone {
-		ent.job = nil // this submit's draft is nobody else's
-	}
+	ent.job = nil // the store knows; a refused submit's draft is nobody else's
 	e.finish(ent)
 	o.refused(e, err)
 }
@@ -348,6 +345,7 @@ func (in inPage) apply(e *engine) {
 		return ent != nil
 	})
 	e.matchGroup(in.lane.group)
+	e.rematch(in.lane.group)
 }
 
 // inLanes tells, at the start, which lanes have tickets in the store.
