@@ -253,6 +253,24 @@ func (e *engine) matchGroup(g *group) {
 	}
 }
 
+// rematch lets those look further who waited for a page of the group and got
+// nothing from it.
+func (e *engine) rematch(g *group) {
+	for _, l := range slices.Clone(g.links) {
+		for el := l.class.waiting.Front(); el != nil; el = l.class.waiting.Front() {
+			wt := el.Value.(*waiter)
+			job := e.matcher.pick(wt.worker, e.now)
+			if job == nil {
+				break // nor would the others of its class
+			}
+			e.unwait(wt)
+			if !e.assign(wt, job) {
+				e.reclaim(wt)
+			}
+		}
+	}
+}
+
 // wakeReady brings in tickets that have become ready.
 func (e *engine) wakeReady() {
 	for _, g := range e.ready.wake(e.now) {

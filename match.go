@@ -265,6 +265,12 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 		}
 	}
 	if best.lane == nil {
+		m.beyond(&w.class.links, func(g *group) bool {
+			m.consider(&best, g, w, now)
+			return best.lane != nil
+		})
+	}
+	if best.lane == nil {
 		return nil
 	}
 	job := m.ready.serve(best.lane, best.index)
@@ -272,6 +278,31 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 		m.wantPage(best.lane)
 	}
 	return job
+}
+
+// beyond visits the first groups of the heap, whatever their keys, until visit
+// says that it has found something: the nearest ones may be loading, or closed
+// to this worker for a while.
+func (m *matcher) beyond(h *linkHeap, visit func(*group) (found bool)) {
+	var seen []*linkSlot
+	for len(*h) > 0 && len(seen) < maxCandidates {
+		s := (*h)[0]
+		if key := s.link.group.key(); s.key != key {
+			s.key = key
+			heap.Fix(h, 0)
+			continue
+		}
+		if s.key == never {
+			break
+		}
+		seen = append(seen, heap.Pop(h).(*linkSlot))
+		if visit(s.link.group) {
+			break
+		}
+	}
+	for _, s := range seen {
+		heap.Push(h, s)
+	}
 }
 
 // candidate is a ticket that a worker may take, and how soon it counts.
