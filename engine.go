@@ -243,7 +243,7 @@ func (in inCommitted) apply(e *engine) {
 func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	err := oc.err
 	if oc.unknown != nil {
-		err = oc.unknown
+		err, o.unsure = oc.unknown, true
 	}
 	e.refused(ent, o, err)
 }
@@ -251,6 +251,11 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
 	ent.job = nil // the store knows; a refused submit's draft is nobody else's
+	if o.unsure && o.next.Job.State == StateQueued {
+		ticket := *o.next.Job // it may be there: then it has a ticket
+		ticket.Version = 0    // to be read before it is claimed
+		ent.passed = &ticket
+	}
 	e.finish(ent)
 	o.refused(e, err)
 }
