@@ -466,6 +466,7 @@ func (w *world) restart() {
 	for _, sw := range w.workers {
 		sw.there, sw.claiming = false, nil
 	}
+	w.now += second / 10
 	w.newEngine()
 }
 

@@ -336,6 +336,9 @@ func (w *world) carryOut(i int, f fault) {
 	switch {
 	case t.commits != nil:
 		in = w.commitTask(t.commits, f)
+		if err != nil {
+			w.now += Instant(storeRetry / time.Microsecond) // as the shell waits
+		}
 	case t.renew != nil:
 		errs := make([]error, len(t.renew))
 		for i, r := range t.renew {
