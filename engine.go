@@ -43,7 +43,8 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int  // log entries of this version, the transition's included
+	reports int // log entries of this version, the transition's included
+	version uint64
 	passed  *Job // its ticket, which was passed over meanwhile: offer it again
 }
 
@@ -162,7 +163,8 @@ func (e *engine) try(ent *entry, o *op) {
 		e.readFirst(ent, o)
 		return
 	}
-	if ent.job == nil {
+	found := ent.job == nil
+	if found {
 		ent.job = o.job
 	}
 	o.job = nil // a second try starts from what the store has
@@ -173,6 +175,9 @@ func (e *engine) try(ent *entry, o *op) {
 	}
 	if done {
 		e.reply(o, ent.job, err)
+		if found && o.kind == opTime {
+			ent.job = nil // nothing came of it, and a scan's word is old
+		}
 		e.finish(ent)
 	}
 }
@@ -253,7 +258,9 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	ent.job = nil // the store knows
+	if err == ErrGuard || err == ErrVersion || o.unsure || o.kind == opTime {
+		ent.job = nil // the store knows
+	}
 	if o.unsure && o.next.Job.State == StateQueued {
 		ticket := *o.next.Job // it may be there: then it has a ticket
 		ticket.Version = 0    // to be read before it is claimed
@@ -281,7 +288,9 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports, o.fresh = in.jobs[i], 0, true
+		if ent.job, o.fresh = in.jobs[i], true; ent.job != nil && ent.job.Version != ent.version {
+			ent.version, ent.reports = ent.job.Version, 0
+		}
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue

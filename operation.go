@@ -54,8 +54,10 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 	case opSubmit:
 		return e.decideSubmit(ent, o)
 	case opClaim:
-		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = ent.job // somebody was faster
+		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now || ent.job.Lane != o.ticket.Lane {
+			if ent.job.State == StateQueued { // not ready; else somebody was faster
+				ent.passed = ent.job
+			}
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -181,14 +183,16 @@ func (in inDone) apply(e *engine) {
 // maxReports bounds the log of one attempt.
 const maxReports = 100_000
 
+// reportTick is how often a report may have a number, over a whole attempt.
+const reportTick = 256 * time.Microsecond
+
 // decideReport adds a worker's lines to the log, under the guard of its claim.
 func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 	o.change = e.changeID()
-	if ent.reports == 0 {
-		// After a restart the entries of this version are not known: number
-		// from the time, which only grows.
-		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
-	}
+	// The entries of this version may not be known, after a restart for one,
+	// and a number that is taken would lose the line: so numbers keep up with
+	// the time, which only grows.
+	ent.reports = max(ent.reports, 1+int(e.now.Sub(ent.job.ClaimedAt)/reportTick))
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
 		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
@@ -210,7 +214,7 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		return
 	}
 	was, job := ent.job, o.next.Job
-	ent.job, ent.reports = job, len(o.next.Log)
+	ent.job, ent.version, ent.reports = job, job.Version, len(o.next.Log)
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}
