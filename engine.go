@@ -70,7 +70,9 @@ func (e *engine) Step(now Instant, inputs []input) *output {
 	}
 	e.passTime()
 	e.pumpEffects()
-	e.out.next = e.nextWake()
+	if !e.closing {
+		e.out.next = e.nextWake()
+	}
 	return &e.out
 }
 
@@ -341,7 +343,7 @@ func (in inLanes) apply(e *engine) {
 			e.out.bad = append(e.out.bad, err)
 			continue
 		}
-		if len(l.window) == 0 && !l.loading {
+		if len(l.window) == 0 {
 			e.ready.rescan(l, head.Key)
 		}
 		e.matchGroup(l.group)

@@ -193,7 +193,7 @@ func (e *engine) claimRefused(o *op, err error) {
 		return
 	}
 	// Whether the ticket is still there only the store knows.
-	if l, bad := e.ready.lane(o.ticket.Lane); bad == nil && !l.loading {
+	if l, bad := e.ready.lane(o.ticket.Lane); bad == nil {
 		e.ready.rescan(l, o.ticket.Key)
 	}
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
