@@ -25,6 +25,7 @@ type Queue struct {
 	tasks   *pipe[func(context.Context) input]
 	topics  topics
 	nonces  nonces
+	calls   sync.Pool // of *call
 
 	running sync.Mutex    // held by Run
 	ended   chan struct{} // closed when Run has returned

@@ -179,7 +179,7 @@ func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, e
 }
 
 func (s *session) Claim(ctx context.Context) (Assignment, error) {
-	c := newCall()
+	c := s.q.newCall()
 	if err := s.q.inbox.call(inClaim{c, s.id, NewClaimID()}); err != nil {
 		return Assignment{}, err
 	}
