@@ -321,7 +321,7 @@ func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, do
 		return err
 	}
 	if record.ExitStatus != int64(c.ExitStatus) {
-		return fmt.Errorf("%w: record.exit_status is %d, the completion says %d", ErrBadResult, record.ExitStatus, c.ExitStatus)
+		return &ReceiptError{Field: "record.exit_status", Problem: fmt.Sprintf("is %d, and the completion says %d", record.ExitStatus, c.ExitStatus), Err: ErrBadResult}
 	}
 	done.Record = c.Record
 	done.Verification = VerificationVerified
