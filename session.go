@@ -286,8 +286,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	}
 	if bad != nil {
 		// Only the holder of the claim gets here with an effect: the engine
-		// fences it like any other word of a worker's.
-		o = &op{kind: opEvent, ev: Event{Kind: EventReject, Reason: reason(bad.Error())}}
+		// fences it like any other word of a worker's. After the job's
+		// completion it is compared with that one, as any other.
+		o.ev = Event{Kind: EventReject, Reason: reason(bad.Error())}
 	}
 	if err := s.about(ctx, c.Claim, o); err != nil {
 		return err
