@@ -290,8 +290,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	}
 	if bad != nil {
 		// Only the holder of the claim gets here with an effect: the engine
-		// fences it like any other word of a worker's.
-		o = &op{kind: opEvent, ev: Event{Kind: EventReject, Reason: reason(bad.Error())}}
+		// fences it like any other word of a worker's. After the job's
+		// completion it is compared with that one, as any other.
+		o.ev = Event{Kind: EventReject, Reason: reason(bad.Error())}
 	}
 	if err := s.about(ctx, c.Claim, o); err != nil {
 		return err
@@ -325,7 +326,7 @@ func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, do
 		return err
 	}
 	if record.ExitStatus != int64(c.ExitStatus) {
-		return fmt.Errorf("%w: record.exit_status is %d, the completion says %d", ErrBadResult, record.ExitStatus, c.ExitStatus)
+		return &ReceiptError{Field: "record.exit_status", Problem: fmt.Sprintf("is %d, and the completion says %d", record.ExitStatus, c.ExitStatus), Err: ErrBadResult}
 	}
 	done.Record = c.Record
 	done.Verification = VerificationVerified
