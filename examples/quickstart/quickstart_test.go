@@ -150,6 +150,9 @@ func TestTierOfCharacters(t *testing.T) {
 		if got := makeJobs([]text{{"x", strings.Repeat("東", n)}}, false)[0].tier(); got != want {
 			t.Errorf("%d characters: tier %d, not %d", n, got, want)
 		}
+		if got := makeJobs([]text{{"x", strings.Repeat("<", n)}}, false)[0].tier(); got != want {
+			t.Errorf("%d characters that JSON could escape: tier %d, not %d", n, got, want)
+		}
 	}
 }
 
@@ -214,7 +217,8 @@ func TestInterrupt(t *testing.T) {
 				cancel()
 			}
 			began := time.Now()
-			err := run(ctx, []string{file(t, "a.txt", strings.Repeat(opticks, 10))}, out, false)
+			long := file(t, "a.txt", strings.Repeat(opticks, 10)) // the server is busy with it all the time
+			err := run(ctx, []string{long, long, long}, out, false)
 			if err == nil || !strings.Contains(err.Error(), "interrupted") || !strings.Contains(err.Error(), "run it again") {
 				t.Errorf("got %v", err)
 			}
