@@ -208,7 +208,7 @@ func TestNotOK(t *testing.T) {
 
 // An interrupt lets workers finish, ends everything, and is not a success.
 func TestInterrupt(t *testing.T) {
-	for name, after := range map[string]string{"at once": "", "amid the work": " 1/"} {
+	for name, after := range map[string]string{"at once": "", "amid the work": " a.txt: verified"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
