@@ -273,6 +273,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	if len(c.Result) > s.q.config.MaxResult {
 		return fieldError("result", fmt.Sprintf("has %d bytes", len(c.Result)), fmt.Sprintf("send at most %d bytes", s.q.config.MaxResult))
 	}
+	if s.q.config.NoReceipts && c.Record != nil {
+		return fieldError("record", "is there, and this queue takes results without one", "leave it out, as Assignment.Receipts says")
+	}
 	done := &Done{ID: c.Job, Claim: c.Claim.Claim, Worker: s.id, Result: c.Result, ExitStatus: c.ExitStatus, Verification: VerificationUnverified}
 	hash := sha256.Sum256(c.Result)
 	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)))) //nolint:gosec // the bits
