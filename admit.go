@@ -130,12 +130,7 @@ func (c *Config) admitWishes(kind *Kind, r *SubmitRequest) error {
 	if r.Deadline > 0 && r.Deadline <= r.Delay {
 		return fieldError("deadline_seconds", "passes before the delay is over", "give a deadline after the delay")
 	}
-	for k, v := range r.Labels {
-		if k == "" || strings.ContainsAny(k, "=,") || strings.ContainsAny(v, "=,") || !text(k) || !text(v) {
-			return fieldError("labels", fmt.Sprintf("hold %.80q", k+"="+v), "use names and values without '=' and ','")
-		}
-	}
-	return nil
+	return checkLabels("labels", r.Labels)
 }
 
 // resolve returns the policy that PolicyAuto stands for.
