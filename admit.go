@@ -25,7 +25,7 @@ func (c *Config) admit(account string, r *SubmitRequest) (draft *Job, spec *Spec
 		return nil, nil, err
 	}
 	if !text(account) {
-		return nil, nil, fieldError("account", fmt.Sprintf("is not a name: %.80q", account), "use UTF-8 of at most 1,024 bytes")
+		return nil, nil, fieldError("account", fmt.Sprintf("is not a name: %.80q", account), "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	}
 	id := r.ID
 	if id.IsZero() {
@@ -108,9 +108,9 @@ func (c *Config) admitWishes(kind *Kind, r *SubmitRequest) error {
 	case kind.Models != nil && r.Model != "" && !slices.Contains(kind.Models, r.Model):
 		return fieldError("model", fmt.Sprintf("is unknown: %.80q", r.Model), "use one of "+strings.Join(kind.Models, ", "))
 	case !text(r.Model):
-		return fieldError("model", "is not a name", "use UTF-8 of at most 1,024 bytes")
+		return fieldError("model", "is not a name", "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	case !text(r.Comparator):
-		return fieldError("comparator", "is not a name", "use UTF-8 of at most 1,024 bytes")
+		return fieldError("comparator", "is not a name", "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	case r.Policy > PolicyCheap:
 		return fieldError("policy", fmt.Sprintf("is %d", uint8(r.Policy)), "use PolicyAuto, PolicyFast or PolicyCheap")
 	case r.Priority > PriorityLow:
@@ -152,8 +152,11 @@ func (c *Config) kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// text reports whether s can stand in a record.
-func text(s string) bool { return len(s) <= maxText && utf8.ValidString(s) }
+// text reports whether s can stand in a record and in a store: databases have
+// no zero byte in a text.
+func text(s string) bool {
+	return len(s) <= maxText && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+}
 
 // firstOf returns the first of the values that is not zero.
 func firstOf[T comparable](values ...T) T {
