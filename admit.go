@@ -79,7 +79,9 @@ func (c *Config) admitPayload(r *SubmitRequest) (chars uint32, err error) {
 		return 0, fieldError("header", "is empty", "send H of the sealed payload")
 	case r.PromptBytes > size:
 		return 0, fieldError("prompt_bytes", fmt.Sprintf("is %d, more than the %d bytes of ciphertext", r.PromptBytes, size), "declare the prompt's length in bytes before sealing")
-	case uint64(chars) > r.PromptBytes || uint64(chars) < r.PromptBytes/4:
+	case chars == 0:
+		return 0, fieldError("chars", "is missing", "declare the prompt's length in Unicode code points: it cannot be counted in a sealed payload")
+	case uint64(chars) > r.PromptBytes || 4*uint64(chars) < r.PromptBytes:
 		return 0, fieldError("chars", fmt.Sprintf("is %d for a prompt of %d bytes", chars, r.PromptBytes), "declare the prompt's length in Unicode code points: each takes one to four bytes")
 	}
 	return chars, nil
