@@ -120,6 +120,8 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
 			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+		case there.Lane != o.draft.Lane || there.Custody != o.draft.Custody:
+			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}
 		return true, nil
 	}
