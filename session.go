@@ -159,11 +159,8 @@ type session struct {
 }
 
 func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, error) {
-	if err := h.Capabilities.validate(); err != nil {
+	if err := h.validate(); err != nil {
 		return HeartbeatReply{}, err
-	}
-	if h.FreeSlots < 0 || h.MaxWarm < 0 {
-		return HeartbeatReply{}, fieldError("worker.free_slots", "or max_warm is negative", "declare zero or more")
 	}
 	r, err := s.q.ask(ctx, func(c *call) input { return inHeartbeat{c, s.id, h} })
 	if err != nil {

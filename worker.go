@@ -2,6 +2,7 @@ package consign
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,26 @@ func (c *Capabilities) validate() error {
 		return fieldError("worker.slots", "is "+strconv.Itoa(c.Slots), "declare at least one slot")
 	}
 	return checkLabels("worker.labels", c.Labels)
+}
+
+func (h *Heartbeat) validate() error {
+	switch {
+	case h.FreeSlots < 0:
+		return fieldError("worker.free_slots", "is negative", "declare zero or more")
+	case h.MaxWarm < 0:
+		return fieldError("worker.max_warm", "is negative", "declare how many models can be kept loaded, or zero for unknown")
+	}
+	for _, m := range h.Warm {
+		if notName(m.Name) || m.Since < 0 {
+			return fieldError("worker.warm", fmt.Sprintf("holds %.80q, loaded for %v", m.Name, m.Since), "name each model that is loaded, and for how long it has been")
+		}
+	}
+	for model, rate := range h.Rates {
+		if !text(model) || !(rate > 0) || math.IsInf(rate, 1) { // NaN is not above zero
+			return fieldError("worker.rates", fmt.Sprintf("holds %v for %.80q", rate, model), "declare characters per second above zero, or leave the model out")
+		}
+	}
+	return h.Capabilities.validate()
 }
 
 // notName reports a name that is empty or cannot stand in a record.
