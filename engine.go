@@ -44,6 +44,7 @@ type entry struct {
 	op      *op  // in flight
 	line    []*op
 	reports int  // log entries of this version, the transition's included
+	lines   int  // of them, reported since this process knows the attempt
 	passed  bool // its ticket was passed over meanwhile: offer it again
 }
 
@@ -259,7 +260,7 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports = in.jobs[i], 0
+		ent.job, ent.reports, ent.lines = in.jobs[i], 0, 0
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue

@@ -62,7 +62,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return true, err
 		}
 		if o.kind == opReport {
-			return e.decideReport(ent, o), nil
+			return e.decideReport(ent, o)
 		}
 	case opCancel, opAcknowledge, opExplain:
 		if ent.job.Account != o.account || ent.job.Purged {
@@ -177,7 +177,11 @@ func (in inDone) apply(e *engine) {
 const maxReports = 100_000
 
 // decideReport adds a worker's lines to the log, under the guard of its claim.
-func (e *engine) decideReport(ent *entry, o *op) (done bool) {
+func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
+	if ent.lines += len(o.items); ent.lines > maxReports {
+		ent.lines -= len(o.items)
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
+	}
 	o.change = e.changeID()
 	if ent.reports == 0 {
 		// After a restart the entries of this version are not known: number
@@ -192,7 +196,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 	}
 	o.next = Transition{Job: ent.job}
 	e.commitOp(o, c)
-	return false
+	return false, nil
 }
 
 // committed carries on after an operation's change is durable.
@@ -205,7 +209,7 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		return
 	}
 	was, job := ent.job, o.next.Job
-	ent.job, ent.reports = job, len(o.next.Log)
+	ent.job, ent.reports, ent.lines = job, len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}
