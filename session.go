@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -245,8 +246,11 @@ func (s *session) Release(ctx context.Context, r Release) error {
 	return s.about(ctx, r.Claim, &op{kind: opEvent, ev: Event{Kind: EventRelease, Reason: reason(r.Reason)}})
 }
 
-// reason bounds what a worker says.
-func reason(s string) string { return s[:min(len(s), 4096)] }
+// reason makes of what a worker says a text that every store can hold.
+func reason(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 4096)], "\uFFFD")
+	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+}
 
 // about sends an operation on a claim of this worker.
 func (s *session) about(ctx context.Context, c Claim, o *op) error {
