@@ -154,10 +154,9 @@ func (c *Config) kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// text reports whether s can stand in a record and in a store: databases have
-// no zero byte in a text.
+// text reports whether s can stand in a record, and in any store.
 func text(s string) bool {
-	return len(s) <= maxText && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+	return len(s) <= maxText && utf8.ValidString(s) && !strings.Contains(s, "\x00")
 }
 
 // firstOf returns the first of the values that is not zero.

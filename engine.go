@@ -43,9 +43,10 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int  // log entries of this version, the transition's included
-	lines   int  // of them, reported since this process knows the attempt
-	passed  bool // its ticket was passed over meanwhile: offer it again
+	reports int    // log entries of this version, the transition's included
+	lines   int    // of them, reported since this process knows the attempt
+	counted uint64 // the version that they are of
+	passed  bool   // its ticket was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -160,7 +161,7 @@ func (e *engine) run(o *op) {
 func (e *engine) try(ent *entry, o *op) {
 	ent.op = o
 	if ent.job == nil && o.job == nil {
-		e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
+		e.readFirst(ent, o)
 		return
 	}
 	if ent.job == nil {
@@ -168,10 +169,20 @@ func (e *engine) try(ent *entry, o *op) {
 	}
 	o.job = nil // a second try starts from what the store has
 	done, err := e.decide(ent, o)
+	if done && err != nil && !o.fresh {
+		e.readFirst(ent, o) // before it is refused: another coordinator may have moved the job
+		return
+	}
 	if done {
 		e.reply(o, ent.job, err)
 		e.finish(ent)
 	}
+}
+
+// readFirst has the operation decided on what the store has.
+func (e *engine) readFirst(ent *entry, o *op) {
+	ent.job = nil
+	e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
 }
 
 // finish ends the operation in flight and starts the next in line. A job that
@@ -238,6 +249,9 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
+	if ent.job != nil && ent.job.State == StateNone {
+		ent.job = nil // this submit's draft is nobody else's
+	}
 	e.finish(ent)
 	o.refused(e, err)
 }
@@ -260,7 +274,10 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports, ent.lines = in.jobs[i], 0, 0
+		ent.job, o.fresh = in.jobs[i], true
+		if ent.job == nil || ent.job.Version != ent.counted {
+			ent.reports, ent.lines = 0, 0
+		}
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue

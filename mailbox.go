@@ -11,8 +11,8 @@ type call struct{ reply chan reply }
 
 func newCall() *call { return &call{reply: make(chan reply, 1)} }
 
-// newCall returns one of the queue's own, which are not shared between queues:
-// a channel stays within the testing/synctest bubble that it was made in.
+// newCall returns a call that is not in use. The pool is the queue's own: a
+// channel made in one testing/synctest bubble is of no use in another.
 func (q *Queue) newCall() *call {
 	if c, ok := q.calls.Get().(*call); ok {
 		return c

@@ -42,6 +42,7 @@ type op struct {
 	change ChangeID // of the commit in flight
 	next   Transition
 	tries  int
+	fresh  bool // the job was read for it
 	unsure bool // the last commit may have been applied
 }
 
@@ -187,6 +188,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
 		// After a restart the entries of this version are not known: number
 		// from the time, which only grows.
 		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
+		ent.counted = ent.job.Version
 	}
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
@@ -209,7 +211,8 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		return
 	}
 	was, job := ent.job, o.next.Job
-	ent.job, ent.reports, ent.lines = job, len(o.next.Log), 0
+	ent.job, ent.counted = job, job.Version
+	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}

@@ -24,8 +24,8 @@ type Queue struct {
 	commits *pipe[*commit]
 	tasks   *pipe[func(context.Context) input]
 	topics  topics
-	nonces  nonces
 	calls   sync.Pool // of *call
+	nonces  nonces
 
 	running sync.Mutex    // held by Run
 	ended   chan struct{} // closed when Run has returned

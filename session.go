@@ -246,7 +246,7 @@ func (s *session) Release(ctx context.Context, r Release) error {
 	return s.about(ctx, r.Claim, &op{kind: opEvent, ev: Event{Kind: EventRelease, Reason: reason(r.Reason)}})
 }
 
-// reason makes of what a worker says a text that every store can hold.
+// reason makes what a worker says fit to keep: short, UTF-8, without NUL.
 func reason(s string) string {
 	s = strings.ToValidUTF8(s[:min(len(s), 4096)], "\uFFFD")
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
