@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
@@ -797,4 +799,48 @@ func without(key string) string {
 		return "record.model_requested"
 	}
 	return "record"
+}
+
+// TestReasonsAreText hands in reasons that are no text: what a store gets is.
+func TestReasonsAreText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBadWorld(t, consign.Config{})
+		for _, said := range []string{"\xff\xfe", "a\x00b", strings.Repeat("x", 4095) + "é", strings.Repeat("\xff", 10_000), strings.Repeat("é", 10_000)} {
+			a := w.running()
+			claim := consign.Claim{Job: a.Job, Claim: a.Claim}
+			w.must(w.a.Fail(w.ctx, consign.Failure{Claim: claim, Kind: consign.FailPayload, Reason: said}))
+			j, err := w.acme.Get(w.ctx, a.Job)
+			if err != nil || j.State != consign.StateFailed || j.Reason == "" {
+				t.Fatalf("%.20q: job is %s, %q (%v)", said, j.State, j.Reason, err)
+			}
+			for e, err := range w.acme.Events(w.ctx, a.Job, 0) {
+				if err != nil || !utf8.ValidString(e.Reason) || strings.Contains(e.Reason, "\x00") || len(e.Reason) > 3*4096 {
+					t.Errorf("%.20q: the log says %.40q in %d bytes (%v)", said, e.Reason, len(e.Reason), err)
+				}
+			}
+		}
+	})
+}
+
+// TestReportsAfterBadOnes lets nobody else's bad report cost a line of the log.
+func TestReportsAfterBadOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBadWorld(t, consign.Config{})
+		a := w.running()
+		good := consign.Report{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}, Items: make([]consign.ReportItem, 5)}
+		bad := good
+		bad.Claim.Claim = consign.NewClaimID()
+		for range 3 {
+			w.must(w.a.Report(w.ctx, good))
+			for _, s := range []consign.Session{w.a, w.b} {
+				if err := s.Report(w.ctx, bad); !errors.Is(err, consign.ErrLeaseLost) {
+					t.Error(err)
+				}
+			}
+		}
+		log, err := w.store.Log(w.ctx, a.Job, 0, 100)
+		if err != nil || len(log) != 2+15 {
+			t.Errorf("%d entries, not a submit, a claim and 15 lines (%v)", len(log), err)
+		}
+	})
 }

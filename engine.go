@@ -43,8 +43,10 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int  // log entries of this version, the transition's included
-	passed  bool // its ticket was passed over meanwhile: offer it again
+	reports int    // log entries of this version, the transition's included
+	lines   int    // of them, reported since this process knows the attempt
+	counted uint64 // the version that they are of
+	passed  bool   // its ticket was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -272,7 +274,10 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports, o.fresh = in.jobs[i], 0, true
+		ent.job, o.fresh = in.jobs[i], true
+		if ent.job == nil || ent.job.Version != ent.counted {
+			ent.reports, ent.lines = 0, 0
+		}
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue

@@ -64,7 +64,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return true, err
 		}
 		if o.kind == opReport {
-			return e.decideReport(ent, o), nil
+			return e.decideReport(ent, o)
 		}
 	case opCancel, opAcknowledge, opExplain:
 		if ent.job.Account != o.account || ent.job.Purged {
@@ -134,6 +134,8 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
 			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+		case there.Lane != o.draft.Lane || there.Custody != o.draft.Custody:
+			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}
 		return true, nil
 	}
@@ -189,12 +191,17 @@ func (in inDone) apply(e *engine) {
 const maxReports = 100_000
 
 // decideReport adds a worker's lines to the log, under the guard of its claim.
-func (e *engine) decideReport(ent *entry, o *op) (done bool) {
+func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
+	if ent.lines += len(o.items); ent.lines > maxReports {
+		ent.lines -= len(o.items)
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
+	}
 	o.change = e.changeID()
 	if ent.reports == 0 {
 		// After a restart the entries of this version are not known: number
 		// from the time, which only grows.
 		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
+		ent.counted = ent.job.Version
 	}
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
@@ -204,7 +211,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 	}
 	o.next = Transition{Job: ent.job}
 	e.commitOp(o, c)
-	return false
+	return false, nil
 }
 
 // committed carries on after an operation's change is durable.
@@ -217,7 +224,8 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		return
 	}
 	was, job := ent.job, o.next.Job
-	ent.job, ent.reports = job, len(o.next.Log)
+	ent.job, ent.counted = job, job.Version
+	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}

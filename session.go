@@ -160,11 +160,8 @@ type session struct {
 }
 
 func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, error) {
-	if err := h.Capabilities.validate(); err != nil {
+	if err := h.validate(); err != nil {
 		return HeartbeatReply{}, err
-	}
-	if h.FreeSlots < 0 || h.MaxWarm < 0 {
-		return HeartbeatReply{}, fieldError("worker.free_slots", "or max_warm is negative", "declare zero or more")
 	}
 	r, err := s.q.ask(ctx, func(c *call) input { return inHeartbeat{c, s.id, h} })
 	if err != nil {
@@ -276,6 +273,9 @@ func (s *session) about(ctx context.Context, c Claim, o *op) error {
 func (s *session) Complete(ctx context.Context, c Completion) error {
 	if len(c.Result) > s.q.config.MaxResult {
 		return fieldError("result", fmt.Sprintf("has %d bytes", len(c.Result)), fmt.Sprintf("send at most %d bytes", s.q.config.MaxResult))
+	}
+	if s.q.config.NoReceipts && c.Record != nil {
+		return fieldError("record", "is there, and this queue takes results without one", "leave it out, as Assignment.Receipts says")
 	}
 	done := &Done{ID: c.Job, Claim: c.Claim.Claim, Worker: s.id, Result: c.Result, ExitStatus: c.ExitStatus, Verification: VerificationUnverified}
 	hash := sha256.Sum256(c.Result)

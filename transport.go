@@ -250,7 +250,7 @@ type Completion struct {
 	Result     []byte // the stored bytes: ciphertext when sealed
 	ExitStatus int32
 	// Record is the DSSE envelope of the signed execution record, as JSON; nil
-	// only where the queue requires no receipts.
+	// where the queue requires no receipts, and only there.
 	Record []byte
 }
 
