@@ -46,7 +46,7 @@ type entry struct {
 	reports int    // log entries of this version, the transition's included
 	lines   int    // of them, reported since this process knows the attempt
 	counted uint64 // the version that they are of
-	passed  bool   // its ticket was passed over meanwhile: offer it again
+	passed  *Job   // its ticket, which was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -200,7 +200,11 @@ func (e *engine) finish(ent *entry) {
 		return
 	}
 	delete(e.jobs, id)
-	if ent.passed && ent.job != nil && ent.job.State == StateQueued {
+	switch {
+	case ent.passed == nil:
+	case ent.job == nil:
+		e.ready.setAside(ent.passed, e.now)
+	case ent.job.State == StateQueued:
 		e.offer(ent.job)
 	}
 }
@@ -243,15 +247,12 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	if oc.unknown != nil {
 		err = oc.unknown
 	}
-	ent.job = nil // the store knows
 	e.refused(ent, o, err)
 }
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	if ent.job != nil && ent.job.State == StateNone {
-		ent.job = nil // this submit's draft is nobody else's
-	}
+	ent.job = nil // the store knows; a refused submit's draft is nobody else's
 	e.finish(ent)
 	o.refused(e, err)
 }
@@ -344,11 +345,12 @@ func (in inPage) apply(e *engine) {
 	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
 		ent := e.jobs[j.ID]
 		if ent != nil {
-			ent.passed = true
+			ent.passed = j
 		}
 		return ent != nil
 	})
 	e.matchGroup(in.lane.group)
+	e.rematch(in.lane.group)
 }
 
 // inLanes tells, at the start, which lanes have tickets in the store.

@@ -16,7 +16,7 @@ const (
 	opCancel
 	opAcknowledge
 	opTime // due or lapsed
-	opLost // a renewal was refused: is the claim lost?
+	opLost // a claim that could not be renewed: lost, or completed meanwhile
 	opExplain
 )
 
@@ -55,7 +55,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		return e.decideSubmit(ent, o)
 	case opClaim:
 		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = true // somebody was faster
+			ent.passed = ent.job // somebody was faster
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -78,8 +78,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return true, nil
 		}
 	case opLost:
-		e.judgeLost(ent.job, o)
-		return true, nil
+		return e.judgeLost(ent.job, o)
 	case opTime:
 		if done := e.judgeTime(ent.job, o); done {
 			return true, nil
@@ -244,7 +243,9 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	if was.State == StateQueued && o.kind != opClaim {
 		e.ready.remove(was)
 	}
-	ent.passed = ent.passed || job.State == StateQueued
+	if job.State == StateQueued {
+		ent.passed = job
+	}
 	e.finish(ent)
 }
 
