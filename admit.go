@@ -157,8 +157,10 @@ func (c *Config) kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// text reports whether s can stand in a record.
-func text(s string) bool { return len(s) <= maxText && utf8.ValidString(s) }
+// text reports whether s can stand in a record, and in any store.
+func text(s string) bool {
+	return len(s) <= maxText && utf8.ValidString(s) && !strings.Contains(s, "\x00")
+}
 
 // firstOf returns the first of the values that is not zero.
 func firstOf[T comparable](values ...T) T {

@@ -159,7 +159,7 @@ func (e *engine) run(o *op) {
 func (e *engine) try(ent *entry, o *op) {
 	ent.op = o
 	if ent.job == nil && o.job == nil {
-		e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
+		e.readFirst(ent, o)
 		return
 	}
 	if ent.job == nil {
@@ -167,10 +167,20 @@ func (e *engine) try(ent *entry, o *op) {
 	}
 	o.job = nil // a second try starts from what the store has
 	done, err := e.decide(ent, o)
+	if done && err != nil && !o.fresh {
+		e.readFirst(ent, o) // before it is refused: another coordinator may have moved the job
+		return
+	}
 	if done {
 		e.reply(o, ent.job, err)
 		e.finish(ent)
 	}
+}
+
+// readFirst has the operation decided on what the store has.
+func (e *engine) readFirst(ent *entry, o *op) {
+	ent.job = nil
+	e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
 }
 
 // finish ends the operation in flight and starts the next in line. A job that
@@ -237,6 +247,9 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
+	if ent.job != nil && ent.job.State == StateNone {
+		ent.job = nil // this submit's draft is nobody else's
+	}
 	e.finish(ent)
 	o.refused(e, err)
 }
@@ -259,7 +272,7 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports = in.jobs[i], 0
+		ent.job, ent.reports, o.fresh = in.jobs[i], 0, true
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue

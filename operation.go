@@ -42,6 +42,7 @@ type op struct {
 	change ChangeID // of the commit in flight
 	next   Transition
 	tries  int
+	fresh  bool // the job was read for it
 	unsure bool // the last commit may have been applied
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -179,7 +180,7 @@ func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, e
 }
 
 func (s *session) Claim(ctx context.Context) (Assignment, error) {
-	c := newCall()
+	c := s.q.newCall()
 	if err := s.q.inbox.call(inClaim{c, s.id, NewClaimID()}); err != nil {
 		return Assignment{}, err
 	}
@@ -248,8 +249,11 @@ func (s *session) Release(ctx context.Context, r Release) error {
 	return s.about(ctx, r.Claim, &op{kind: opEvent, ev: Event{Kind: EventRelease, Reason: reason(r.Reason)}})
 }
 
-// reason bounds what a worker says.
-func reason(s string) string { return s[:min(len(s), 4096)] }
+// reason makes what a worker says fit to keep: short, UTF-8, without NUL.
+func reason(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 4096)], "\uFFFD")
+	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+}
 
 // about sends an operation on a claim of this worker.
 func (s *session) about(ctx context.Context, c Claim, o *op) error {
@@ -286,8 +290,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	}
 	if bad != nil {
 		// Only the holder of the claim gets here with an effect: the engine
-		// fences it like any other word of a worker's.
-		o = &op{kind: opEvent, ev: Event{Kind: EventReject, Reason: reason(bad.Error())}}
+		// fences it like any other word of a worker's. After the job's
+		// completion it is compared with that one, as any other.
+		o.ev = Event{Kind: EventReject, Reason: reason(bad.Error())}
 	}
 	if err := s.about(ctx, c.Claim, o); err != nil {
 		return err
@@ -321,7 +326,7 @@ func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, do
 		return err
 	}
 	if record.ExitStatus != int64(c.ExitStatus) {
-		return fmt.Errorf("%w: record.exit_status is %d, the completion says %d", ErrBadResult, record.ExitStatus, c.ExitStatus)
+		return &ReceiptError{Field: "record.exit_status", Problem: fmt.Sprintf("is %d, and the completion says %d", record.ExitStatus, c.ExitStatus), Err: ErrBadResult}
 	}
 	done.Record = c.Record
 	done.Verification = VerificationVerified

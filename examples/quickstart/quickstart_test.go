@@ -184,7 +184,7 @@ func TestPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkTable(t, out)
-	if !strings.Contains(out, "\n3 of 4 jobs have a receipt") || !strings.Contains(out, `"sumarize": send summarize, classify or extract`) {
+	if !strings.Contains(out, "\n3 of 4 jobs have a verified receipt") || !strings.Contains(out, `"sumarize": send summarize, classify or extract`) {
 		t.Errorf("the failure is not told:\n%s", out)
 	}
 }
