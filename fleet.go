@@ -279,15 +279,11 @@ func (e *engine) attemptOver(was *Job, told bool) {
 	}
 }
 
-// claimLost is a claim that is not current, as its worker will be told. What
-// this process thinks of the job may be out of date.
+// claimLost is a claim that is not current, as its worker will be told.
 func (e *engine) claimLost(c Claim, id WorkerID) {
 	if w := e.workers[id]; w != nil {
 		delete(w.running, c.Claim)
 		w.lost = append(w.lost, c)
-	}
-	if ent := e.jobs[c.Job]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == c.Claim {
-		delete(e.jobs, c.Job)
 	}
 }
 

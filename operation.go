@@ -16,6 +16,7 @@ const (
 	opCancel
 	opAcknowledge
 	opTime // due or lapsed
+	opLost // a renewal was refused: is the claim lost?
 	opExplain
 )
 
@@ -76,6 +77,9 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		if o.kind == opAcknowledge && ent.job.AckedAt != 0 || o.kind == opCancel && ent.job.State == StateCancelled {
 			return true, nil
 		}
+	case opLost:
+		e.judgeLost(ent.job, o)
+		return true, nil
 	case opTime:
 		if done := e.judgeTime(ent.job, o); done {
 			return true, nil
@@ -97,11 +101,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 		c.Spec = o.spec
 		c.Counters = holdCredit(o.next.Job)
 	case o.ev.Kind == EventComplete:
-		c.Done = o.done
-		c.Done.AcceptedAt = e.now
-		if a := c.Done.Acceptance; a != nil {
-			a.AcceptedAt, a.Custody = int64(e.now), ent.job.Custody
-		}
+		c.Done = o.done.accepted(ent.job, e.now)
 	case o.ev.Kind == EventPurge && ent.job.Purged:
 		c.Delete = true
 	case o.ev.Kind == EventPurge:
@@ -111,6 +111,19 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	}
 	e.commitOp(o, c)
 	return false, nil
+}
+
+// accepted returns a copy that says when, and in whose custody the job is. A
+// store may hold the one of an earlier try.
+func (d *Done) accepted(j *Job, now Instant) *Done {
+	done := *d
+	done.AcceptedAt = now
+	if d.Acceptance != nil {
+		a := *d.Acceptance
+		a.AcceptedAt, a.Custody = int64(now), j.Custody
+		done.Acceptance = &a
+	}
+	return &done
 }
 
 // decideSubmit admits a new job, or recognises one that is there already.
@@ -232,6 +245,11 @@ func (o *op) refused(e *engine, err error) {
 	switch {
 	case o.kind == opClaim:
 		e.claimRefused(o, err)
+		return
+	case o.kind == opLost:
+		if err == ErrNotFound {
+			e.claimLost(Claim{o.id, o.claim}, o.worker)
+		}
 		return
 	case o.kind == opTime:
 		if err != ErrGuard && err != ErrNotFound {

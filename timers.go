@@ -180,7 +180,21 @@ func (in inRenewed) apply(e *engine) {
 		case in.err != nil:
 			e.renew(claim, worker) // with the next tick
 		case in.errs[i] != nil:
-			e.claimLost(claim, worker)
+			if ent := e.jobs[r.Job]; ent != nil && ent.op == nil {
+				delete(e.jobs, r.Job) // out of date
+			}
+			e.run(&op{kind: opLost, id: r.Job, claim: r.Claim, worker: worker})
 		}
 	}
+}
+
+// judgeLost tells a worker that its claim is lost, unless it holds it still or
+// has completed the job with it: a heartbeat that was under way when the
+// completion came must not make it look lost (silo #399).
+func (e *engine) judgeLost(j *Job, o *op) {
+	held := j.Claim == o.claim && j.Worker == o.worker
+	if held && (j.State == StateRunning || j.State == StateValidating || j.State == StateCompleted) {
+		return
+	}
+	e.claimLost(Claim{o.id, o.claim}, o.worker)
 }
