@@ -43,9 +43,10 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int // log entries of this version, the transition's included
-	version uint64
-	passed  *Job // its ticket, which was passed over meanwhile: offer it again
+	reports int    // log entries of this version, the transition's included
+	lines   int    // of them, reported since this process knows the attempt
+	counted uint64 // the version that they are of
+	passed  *Job   // its ticket, which was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -71,9 +72,7 @@ func (e *engine) Step(now Instant, inputs []input) *output {
 	}
 	e.passTime()
 	e.pumpEffects()
-	if !e.closing {
-		e.out.next = e.nextWake()
-	}
+	e.out.next = e.nextWake()
 	return &e.out
 }
 
@@ -288,8 +287,9 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		if ent.job, o.fresh = in.jobs[i], true; ent.job != nil && ent.job.Version != ent.version {
-			ent.version, ent.reports = ent.job.Version, 0
+		ent.job, o.fresh = in.jobs[i], true
+		if ent.job == nil || ent.job.Version != ent.counted {
+			ent.reports, ent.lines = 0, 0
 		}
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)

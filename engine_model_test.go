@@ -152,7 +152,7 @@ func (w *world) submitAs(account string, r SubmitRequest) {
 		if spec.Custody == CustodyEscrow && w.tracks[r.ID] == nil {
 			w.keys[r.ID] = true
 		}
-		o.call = w.ask(&asked{kind: "submit", op: o, id: r.ID, account: account, hash: draft.InputHash})
+		o.call = w.ask(&asked{kind: "submit", op: o, id: r.ID, account: account, content: contentOf(draft)})
 		w.add(inSubmit{op: o, delay: r.Delay, deadline: r.Deadline})
 	}
 }

@@ -103,7 +103,7 @@ type asked struct {
 	worker   *actor
 	claim    Claim
 	id       JobID
-	hash     [32]byte // submit
+	content  string // submit, see contentOf
 	account  string
 	digest   [32]byte // complete
 	bad      bool     // complete with a bad record
@@ -111,6 +111,9 @@ type asked struct {
 	answered bool
 	faulty   bool // the store was in trouble meanwhile
 }
+
+// contentOf is what a submit has to repeat in order to be the same one.
+func contentOf(j *Job) string { return fmt.Sprintf("%x %s %s", j.InputHash, j.Custody, j.Lane) }
 
 // track is what the witness knows of a job.
 type track struct {
@@ -669,7 +672,7 @@ func (w *world) submitReply(a *asked, r reply, is *Job, t *track) {
 			w.violate("1", "job %s is acknowledged and not stored", a.id)
 			return
 		}
-		if j := t.last(); j.Account != a.account || j.InputHash != a.hash {
+		if j := t.last(); j.Account != a.account || contentOf(j) != a.content {
 			w.violate("1", "job %s of %q is acknowledged, and another one is stored, of %q", a.id, a.account, j.Account)
 		}
 		if r.job == nil || r.job.ID != a.id || r.job.Account != a.account {
@@ -681,18 +684,18 @@ func (w *world) submitReply(a *asked, r reply, is *Job, t *track) {
 			w.violate("14", "job %s: %v", a.id, r.err)
 		}
 	case errors.Is(r.err, ErrConflict):
-		if t == nil || t.versions[0].InputHash == a.hash || t.versions[0].Account != a.account {
+		if t == nil || contentOf(t.versions[0]) == a.content || t.versions[0].Account != a.account {
 			w.violate("14", "job %s: %v", a.id, r.err)
 		}
 	case errors.Is(r.err, ErrCredit):
-		if is != nil && is.Account == a.account && is.InputHash == a.hash && a.was != nil {
+		if is != nil && is.Account == a.account && contentOf(is) == a.content && a.was != nil {
 			w.violate("1", "job %s was there, and its submit is refused: %v", a.id, r.err)
 		}
 		if w.granted[a.account] > 1000 {
 			w.violate("6", "%q has credit: %v", a.account, r.err)
 		}
 	case errors.Is(r.err, ErrNoWorker):
-		if a.was != nil && a.was.Account == a.account && a.was.InputHash == a.hash {
+		if a.was != nil && a.was.Account == a.account && contentOf(a.was) == a.content {
 			w.violate("1", "job %s was there, and its submit is refused: %v", a.id, r.err)
 		}
 	default:

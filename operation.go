@@ -66,7 +66,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return true, err
 		}
 		if o.kind == opReport {
-			return e.decideReport(ent, o), nil
+			return e.decideReport(ent, o)
 		}
 	case opCancel, opAcknowledge, opExplain:
 		if ent.job.Account != o.account || ent.job.Purged {
@@ -102,11 +102,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 		c.Spec = o.spec
 		c.Counters = holdCredit(o.next.Job)
 	case o.ev.Kind == EventComplete:
-		c.Done = o.done
-		c.Done.AcceptedAt = e.now
-		if a := c.Done.Acceptance; a != nil {
-			a.AcceptedAt, a.Custody = int64(e.now), ent.job.Custody
-		}
+		c.Done = o.done.accepted(ent.job, e.now)
 	case o.ev.Kind == EventPurge && ent.job.Purged:
 		c.Delete = true
 	case o.ev.Kind == EventPurge:
@@ -118,6 +114,19 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	return false, nil
 }
 
+// accepted returns a copy that says when, and in whose custody the job is. A
+// store may hold the one of an earlier try.
+func (d *Done) accepted(j *Job, now Instant) *Done {
+	done := *d
+	done.AcceptedAt = now
+	if d.Acceptance != nil {
+		a := *d.Acceptance
+		a.AcceptedAt, a.Custody = int64(now), j.Custody
+		done.Acceptance = &a
+	}
+	return &done
+}
+
 // decideSubmit admits a new job, or recognises one that is there already.
 func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 	if there := ent.job; there != nil && there.State != StateNone {
@@ -126,6 +135,8 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
 			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+		case there.Lane != o.draft.Lane || there.Custody != o.draft.Custody:
+			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}
 		return true, nil
 	}
@@ -187,12 +198,17 @@ const maxReports = 100_000
 const reportTick = 256 * time.Microsecond
 
 // decideReport adds a worker's lines to the log, under the guard of its claim.
-func (e *engine) decideReport(ent *entry, o *op) (done bool) {
+func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
+	if ent.lines += len(o.items); ent.lines > maxReports {
+		ent.lines -= len(o.items)
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
+	}
 	o.change = e.changeID()
 	// The entries of this version may not be known, after a restart for one,
 	// and a number that is taken would lose the line: so numbers keep up with
 	// the time, which only grows.
 	ent.reports = max(ent.reports, 1+int(e.now.Sub(ent.job.ClaimedAt)/reportTick))
+	ent.counted = ent.job.Version
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
 		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
@@ -201,7 +217,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 	}
 	o.next = Transition{Job: ent.job}
 	e.commitOp(o, c)
-	return false
+	return false, nil
 }
 
 // committed carries on after an operation's change is durable.
@@ -214,7 +230,8 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		return
 	}
 	was, job := ent.job, o.next.Job
-	ent.job, ent.version, ent.reports = job, job.Version, len(o.next.Log)
+	ent.job, ent.counted = job, job.Version
+	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}
