@@ -26,6 +26,7 @@ type engine struct {
 	workers map[WorkerID]*worker
 	pairs   map[string]map[WorkerID]bool // PRIVATE: who may run an account's jobs
 	waiters map[*call]*waiter
+	flying  map[*call]*waiter // those that are being given a job
 
 	changes   uint64 // made by this engine
 	changeTag [8]byte
@@ -55,7 +56,7 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{},
+		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{},
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage

@@ -206,6 +206,7 @@ func (w *world) claimFor(sw *actor) {
 func (w *world) abandon() {
 	sw := w.anyWorker()
 	if len(sw.claiming) > 0 {
+		w.calls[sw.claiming[0]].abandoned = true
 		w.add(inAbandon{sw.claiming[0]})
 	}
 }
@@ -585,7 +586,7 @@ func (w *world) final() {
 	for _, c := range w.order {
 		if a := w.calls[c]; a.kind != "claim" {
 			w.violate("14", "a %s of job %s is never answered", a.kind, a.id)
-		} else if !slices.Contains(a.worker.claiming, c) {
+		} else if a.abandoned || !slices.Contains(a.worker.claiming, c) {
 			w.violate("14", "a claim is never answered")
 		}
 	}

@@ -98,18 +98,19 @@ type task struct {
 
 // asked is a call that waits for its reply, or has one.
 type asked struct {
-	kind     string
-	op       *op
-	worker   *actor
-	claim    Claim
-	id       JobID
-	content  string // submit, see contentOf
-	account  string
-	digest   [32]byte // complete
-	bad      bool     // complete with a bad record
-	was      *Job     // as the store had it when it was asked
-	answered bool
-	faulty   bool // the store was in trouble meanwhile
+	kind      string
+	op        *op
+	worker    *actor
+	claim     Claim
+	id        JobID
+	content   string // submit, see contentOf
+	account   string
+	digest    [32]byte // complete
+	bad       bool     // complete with a bad record
+	was       *Job     // as the store had it when it was asked
+	answered  bool
+	faulty    bool // the store was in trouble meanwhile
+	abandoned bool // nobody waits for the claim any more
 }
 
 // contentOf is what a submit has to repeat in order to be the same one.
