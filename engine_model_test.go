@@ -590,6 +590,17 @@ func (w *world) final() {
 			w.violate("14", "a claim is never answered")
 		}
 	}
+	if n := len(w.engine.jobs) + len(w.engine.flying); n > 0 {
+		w.violate("leak", "the engine still knows of %d jobs and claims", n)
+		for id, ent := range w.engine.jobs {
+			w.violate("leak", "job %s: %+v %+v", id, ent, ent.job)
+		}
+	}
+	for _, ew := range w.engine.sortedWorkers() {
+		for claim, id := range ew.running {
+			w.violate("leak", "worker %d is thought to run job %s under %s", ew.ID[0], id, claim)
+		}
+	}
 	for _, id := range w.ids {
 		t := w.tracks[id]
 		j := w.store.jobs[id]

@@ -41,6 +41,7 @@ type op struct {
 	lapsed  bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
+	was    *Job // before the change in flight
 	next   Transition
 	tries  int
 	fresh  bool // the job was read for it
@@ -93,6 +94,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	o.change = e.changeID()
 	o.ev.Change = o.change
+	o.was = ent.job
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
 	}
@@ -229,7 +231,7 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		e.finish(ent)
 		return
 	}
-	was, job := ent.job, o.next.Job
+	was, job := o.was, o.next.Job
 	ent.job, ent.counted = job, job.Version
 	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
