@@ -202,7 +202,7 @@ func (e *engine) finish(ent *entry) {
 		e.try(ent, next)
 		return
 	}
-	if ent.job != nil && ent.job.State == StateRunning {
+	if ent.job != nil && ent.job.State == StateRunning && e.runsHere(ent.job) {
 		return
 	}
 	delete(e.jobs, id)
@@ -213,6 +213,17 @@ func (e *engine) finish(ent *entry) {
 	case ent.job.State == StateQueued:
 		e.offer(ent.job)
 	}
+}
+
+// runsHere reports whether a worker of this process got the job from it: then
+// its word on the job comes here, and the job is kept at hand for it.
+func (e *engine) runsHere(j *Job) bool {
+	w := e.workers[j.Worker]
+	if w == nil {
+		return false
+	}
+	_, ok := w.running[j.Claim]
+	return ok
 }
 
 // commitOp sends an operation's transition to the store.
