@@ -206,6 +206,7 @@ func (w *world) claimFor(sw *actor) {
 func (w *world) abandon() {
 	sw := w.anyWorker()
 	if len(sw.claiming) > 0 {
+		w.calls[sw.claiming[0]].abandoned = true
 		w.add(inAbandon{sw.claiming[0]})
 	}
 }
@@ -466,6 +467,7 @@ func (w *world) restart() {
 	for _, sw := range w.workers {
 		sw.there, sw.claiming = false, nil
 	}
+	w.now += second / 10
 	w.newEngine()
 }
 
@@ -584,8 +586,19 @@ func (w *world) final() {
 	for _, c := range w.order {
 		if a := w.calls[c]; a.kind != "claim" {
 			w.violate("14", "a %s of job %s is never answered", a.kind, a.id)
-		} else if !slices.Contains(a.worker.claiming, c) {
+		} else if a.abandoned || !slices.Contains(a.worker.claiming, c) {
 			w.violate("14", "a claim is never answered")
+		}
+	}
+	if n := len(w.engine.jobs) + len(w.engine.flying); n > 0 {
+		w.violate("leak", "the engine still knows of %d jobs and claims", n)
+		for id, ent := range w.engine.jobs {
+			w.violate("leak", "job %s: %+v %+v", id, ent, ent.job)
+		}
+	}
+	for _, ew := range w.engine.sortedWorkers() {
+		for claim, id := range ew.running {
+			w.violate("leak", "worker %d is thought to run job %s under %s", ew.ID[0], id, claim)
 		}
 	}
 	for _, id := range w.ids {

@@ -98,18 +98,19 @@ type task struct {
 
 // asked is a call that waits for its reply, or has one.
 type asked struct {
-	kind     string
-	op       *op
-	worker   *actor
-	claim    Claim
-	id       JobID
-	content  string // submit, see contentOf
-	account  string
-	digest   [32]byte // complete
-	bad      bool     // complete with a bad record
-	was      *Job     // as the store had it when it was asked
-	answered bool
-	faulty   bool // the store was in trouble meanwhile
+	kind      string
+	op        *op
+	worker    *actor
+	claim     Claim
+	id        JobID
+	content   string // submit, see contentOf
+	account   string
+	digest    [32]byte // complete
+	bad       bool     // complete with a bad record
+	was       *Job     // as the store had it when it was asked
+	answered  bool
+	faulty    bool // the store was in trouble meanwhile
+	abandoned bool // nobody waits for the claim any more
 }
 
 // contentOf is what a submit has to repeat in order to be the same one.
@@ -339,6 +340,9 @@ func (w *world) carryOut(i int, f fault) {
 	switch {
 	case t.commits != nil:
 		in = w.commitTask(t.commits, f)
+		if err != nil {
+			w.now += Instant(storeRetry / time.Microsecond) // as the shell waits
+		}
 	case t.renew != nil:
 		errs := make([]error, len(t.renew))
 		for i, r := range t.renew {

@@ -96,6 +96,11 @@ func (in inClaim) apply(e *engine) {
 // reclaim finds the blocked claim a ticket, or lets it wait for one.
 func (e *engine) reclaim(wt *waiter) {
 	w := wt.worker
+	delete(e.flying, wt.call)
+	if wt.abandoned {
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: errAbandoned})
+		return
+	}
 	if e.closing || e.workers[w.ID] != w {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
@@ -130,6 +135,7 @@ func (e *engine) assign(wt *waiter, job *Job) bool {
 	if job.Version == 0 {
 		o.job = nil // nobody knows whether it was ever stored
 	}
+	e.flying[wt.call] = wt
 	e.run(o)
 	return true
 }
@@ -159,6 +165,7 @@ func (e *engine) attemptLimit(j *Job, w *worker) Instant {
 func (e *engine) assigned(o *op, spec *Spec) {
 	job := o.next.Job
 	wt := o.waiter
+	delete(e.flying, wt.call)
 	wt.worker.running[job.Claim] = job.ID
 	wt.worker.FreeSlots = max(0, wt.worker.FreeSlots-1)
 	if spec == nil {
@@ -198,6 +205,7 @@ func (e *engine) claimRefused(o *op, err error) {
 		e.reclaim(o.waiter)
 		return
 	}
+	delete(e.flying, o.waiter.call)
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
 }
 
@@ -209,6 +217,10 @@ var errAbandoned = errors.New("consign: nobody waits for the claim")
 type inAbandon struct{ *call }
 
 func (in inAbandon) apply(e *engine) {
+	if wt := e.flying[in.call]; wt != nil {
+		wt.abandoned = true // should it come to nothing, it does not wait again
+		return
+	}
 	wt := e.waiters[in.call]
 	if wt == nil {
 		return

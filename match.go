@@ -84,6 +84,8 @@ type waiter struct {
 	worker *worker
 	claim  ClaimID
 	places []waiterPlace
+
+	abandoned bool
 }
 
 type waiterPlace struct {

@@ -41,6 +41,7 @@ type op struct {
 	lapsed  bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
+	was    *Job // before the change in flight
 	next   Transition
 	tries  int
 	fresh  bool // the job was read for it
@@ -54,8 +55,10 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 	case opSubmit:
 		return e.decideSubmit(ent, o)
 	case opClaim:
-		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = ent.job // somebody was faster
+		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now || ent.job.Lane != o.ticket.Lane {
+			if ent.job.State == StateQueued { // not ready; else somebody was faster
+				ent.passed = ent.job
+			}
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -91,6 +94,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	o.change = e.changeID()
 	o.ev.Change = o.change
+	o.was = ent.job
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
 	}
@@ -192,6 +196,9 @@ func (in inDone) apply(e *engine) {
 // maxReports bounds the log of one attempt.
 const maxReports = 100_000
 
+// reportTick is how often a report may have a number, over a whole attempt.
+const reportTick = 256 * time.Microsecond
+
 // decideReport adds a worker's lines to the log, under the guard of its claim.
 func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
 	if ent.lines += len(o.items); ent.lines > maxReports {
@@ -199,12 +206,11 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
 		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
 	}
 	o.change = e.changeID()
-	if ent.reports == 0 {
-		// After a restart the entries of this version are not known: number
-		// from the time, which only grows.
-		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
-		ent.counted = ent.job.Version
-	}
+	// The entries of this version may not be known, after a restart for one,
+	// and a number that is taken would lose the line: so numbers keep up with
+	// the time, which only grows.
+	ent.reports = max(ent.reports, 1+int(e.now.Sub(ent.job.ClaimedAt)/reportTick))
+	ent.counted = ent.job.Version
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
 		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
@@ -225,7 +231,7 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		e.finish(ent)
 		return
 	}
-	was, job := ent.job, o.next.Job
+	was, job := o.was, o.next.Job
 	ent.job, ent.counted = job, job.Version
 	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
