@@ -72,9 +72,7 @@ func (e *engine) Step(now Instant, inputs []input) *output {
 	}
 	e.passTime()
 	e.pumpEffects()
-	if !e.closing {
-		e.out.next = e.nextWake()
-	}
+	e.out.next = e.nextWake()
 	return &e.out
 }
 

@@ -96,7 +96,7 @@ func (in inClaim) apply(e *engine) {
 // reclaim finds the blocked claim a ticket, or lets it wait for one.
 func (e *engine) reclaim(wt *waiter) {
 	w := wt.worker
-	if e.workers[w.ID] != w {
+	if e.closing || e.workers[w.ID] != w {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
