@@ -26,7 +26,7 @@ PATTERNS  := $(WORKSPACE:%=%/...)
 
 # $(call in-each,COMMAND) runs a command in the folder of every module, outside
 # the workspace, as somebody does who has only that module.
-in-each = set -e; for dir in $(WORKSPACE) $(OUTSIDE); do (cd $$dir && GOWORK=off $(1)) || { echo "failed in $$dir" >&2; exit 1; }; done
+in-each = set -e; for dir in $(WORKSPACE) $(OUTSIDE); do (cd $$dir && export GOWORK=off && $(1)) || { echo "failed in $$dir" >&2; exit 1; }; done
 
 .PHONY: help
 help: ## list the targets
