@@ -42,7 +42,7 @@ RACE_SKIP := ^TestPropertiesOnRealPrompts$$
 
 .PHONY: race
 race: ## the same under the race detector; needs a C compiler
-	$(GO) test -race -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
+	$(GO) test -race -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
 .PHONY: rapid
 rapid: ## the rapid properties at depth: CHECKS, STEPS, SEEDS
