@@ -155,13 +155,21 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 // again gets the first answer.
 func (e *engine) fence(j *Job, o *op) (done bool, err error) {
 	current := j.Claim == o.claim && j.Worker == o.worker
+	w := e.workers[o.worker]
 	switch {
 	case current && j.State == StateRunning:
+		if w != nil {
+			w.running[o.claim] = j.ID // from another process perhaps: claims outlive those
+		}
 		return false, nil
 	case current && o.done != nil && (j.State == StateCompleted || j.State == StateValidating) && !j.Purged:
 		e.compareDone(o)
 		return true, nil
-	case current && j.State == StateCancelled:
+	}
+	if w != nil && o.fresh {
+		delete(w.running, o.claim)
+	}
+	if current && j.State == StateCancelled {
 		return true, fmt.Errorf("%w: %w by its submitter", ErrLeaseLost, ErrCancelled)
 	}
 	return true, fmt.Errorf("%w: job %s is %s, not running under claim %s", ErrLeaseLost, j.ID, j.State, o.claim)
