@@ -294,6 +294,12 @@ func (w *world) staleWord() {
 		return
 	}
 	h := &from.old[w.roll("old", len(from.old))]
+	for i := range from.old { // one that another holds by now, if there is
+		if j := w.store.jobs[from.old[i].Job]; j != nil && j.State == StateRunning && j.Claim != from.old[i].Claim.Claim && w.chance("held by another", 80) {
+			h = &from.old[i]
+			break
+		}
+	}
 	if w.chance("as itself", 80) {
 		as = from
 	}
@@ -558,6 +564,11 @@ func (w *world) drain() {
 		w.now = max(w.now+1, w.next)
 		w.step()
 	}
+	for range 5 { // what is due is done
+		w.now += second
+		w.step()
+		w.rest()
+	}
 	w.check()
 	w.final()
 }
@@ -615,6 +626,9 @@ func (w *world) final() {
 		if j == nil {
 			w.violate("1", "job %s is gone", id)
 			continue
+		}
+		if j.DueAt != 0 && j.DueAt < w.now-3*second {
+			w.violate("14", "job %s was due at %d, and nothing happened by %d", id, j.DueAt, w.now)
 		}
 		if !j.Purged {
 			if done := w.store.dones[id]; (j.State == StateCompleted) != (done != nil) {

@@ -596,6 +596,9 @@ func (w *world) witnessKind(c *Change, o *op, was, is *Job, t *track) {
 		w.violate("12", "job %s: a bad result is no strike", id)
 	}
 	for _, f := range c.Effects {
+		if f.Kind == EffectShred && (!is.State.Terminal() || is.AckedAt == 0 && !is.Purged) {
+			w.violate("9", "job %s is %s, not acknowledged, and its keys are to be destroyed", id, is.State)
+		}
 		if f.Kind == EffectSettle || f.Kind == EffectRefund {
 			t.owed++
 		}

@@ -41,7 +41,7 @@ type op struct {
 	lapsed  bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
-	was    *Job // before the change in flight
+	was    *Job     // before the change in flight
 	next   Transition
 	tries  int
 	fresh  bool // the job was read for it
