@@ -600,7 +600,7 @@ func (w *world) final() {
 	}
 	for _, ew := range w.engine.sortedWorkers() {
 		for claim, id := range ew.running {
-			if t := w.tracks[id]; t.deleted || t.endedElsewhere(claim) {
+			if t := w.tracks[id]; t.deleted || t.unclear || t.endedElsewhere(claim) {
 				continue // its worker hears of it when it lists the claim again
 			}
 			w.violate("leak", "worker %d is thought to run job %s under %s", ew.ID[0], id, claim)

@@ -127,6 +127,7 @@ type track struct {
 	owed     int // and written
 	shredded int
 	deleted  bool
+	unclear  bool // somebody was not told what became of a change
 }
 
 func (t *track) last() *Job {
@@ -648,6 +649,9 @@ func (w *world) onReply(r reply) {
 		}
 		if a.kind == "claim" {
 			w.unclaim(a, r.call)
+		}
+		if t != nil {
+			t.unclear = true
 		}
 		return
 	}
