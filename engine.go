@@ -2,6 +2,7 @@ package consign
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 )
 
@@ -247,7 +248,7 @@ func (in inCommitted) apply(e *engine) {
 			e.committed(ent, oc.op, oc.spec)
 		case oc.op.tries+1 >= maxTries:
 			e.giveUp(ent, oc.op, oc)
-		case oc.unknown != nil, oc.err == ErrVersion:
+		case oc.unknown != nil, errors.Is(oc.err, ErrVersion):
 			oc.op.tries++
 			oc.op.unsure = oc.unknown != nil
 			ent.job = nil
@@ -269,7 +270,7 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	if err == ErrGuard || err == ErrVersion || o.unsure || o.kind == opTime {
+	if errors.Is(err, ErrGuard) || errors.Is(err, ErrVersion) || o.unsure || o.kind == opTime {
 		ent.job = nil // the store knows
 	}
 	if o.unsure && o.next.Job.State == StateQueued {

@@ -83,7 +83,6 @@ type planted struct {
 	page   func(w *world, jobs []*Job) []*Job
 	trust  bool // everybody runs PRIVATE jobs
 	keep   bool // the vault shreds nothing
-	shred  bool // the vault shreds when a job ends
 }
 
 // task is something that the engine asked for.

@@ -198,10 +198,10 @@ func (in inSpec) apply(e *engine) {
 // claimRefused carries on after a claim that was not committed: the ticket is
 // stale or the store is in trouble.
 func (e *engine) claimRefused(o *op, err error) {
-	if err != ErrNotFound {
+	if !errors.Is(err, ErrNotFound) {
 		e.ready.setAside(o.ticket, e.now) // whether it is still there only the store knows
 	}
-	if err == ErrVersion || err == ErrNotFound {
+	if errors.Is(err, ErrVersion) || errors.Is(err, ErrNotFound) {
 		e.reclaim(o.waiter)
 		return
 	}

@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -273,20 +274,20 @@ func (o *op) refused(e *engine, err error) {
 		e.claimRefused(o, err)
 		return
 	case o.kind == opLost:
-		if err == ErrNotFound {
+		if errors.Is(err, ErrNotFound) {
 			e.claimLost(Claim{o.id, o.claim}, o.worker)
 		}
 		return
 	case o.kind == opTime:
-		if err != ErrGuard && err != ErrNotFound {
+		if !errors.Is(err, ErrGuard) && !errors.Is(err, ErrNotFound) {
 			e.timer.stuck++
 		}
 		return
-	case err == ErrGuard:
+	case errors.Is(err, ErrGuard):
 		err = fmt.Errorf("%w: claim %s is not current", ErrLeaseLost, o.claim)
-	case err == ErrBound:
+	case errors.Is(err, ErrBound):
 		err = fmt.Errorf("%w: account %q does not have %s: add credit, or ask for less", ErrCredit, o.account, o.draft.Price)
-	case err == ErrVersion:
+	case errors.Is(err, ErrVersion):
 		err = fmt.Errorf("%w: job %s is being changed by others: try again", ErrBusy, o.id)
 	}
 	e.reply(o, nil, err)
