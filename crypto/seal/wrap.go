@@ -64,26 +64,35 @@ func Wrap(to PublicKey, purpose Purpose, cek CEK) ([]byte, error) {
 	if cek == (CEK{}) {
 		return nil, keyError("the content key is empty")
 	}
-	keyID := to.ID()
-	info := purpose.info(keyID)
-	var enc, ct []byte
-	var err error
+	enc, ct, err := to.encrypt(purpose.info(to.ID()), cek.b[:])
+	if err != nil {
+		return nil, err
+	}
+	return encodeWrap(to, enc, ct), nil
+}
+
+func encodeWrap(to PublicKey, enc, ct []byte) []byte {
+	kem, keyID := binary.BigEndian.AppendUint16(nil, uint16(to.KEM())), to.ID()
+	return lp.Append(nil, []byte(wrapLabel), kem, keyID[:], enc, ct)
+}
+
+// encrypt is HPKE's single-shot encryption, or OAEP with an empty enc.
+func (k PublicKey) encrypt(info, secret []byte) (enc, ct []byte, err error) {
 	switch {
-	case to.hpke != nil:
+	case k.hpke != nil:
 		var sender *hpke.Sender
-		if enc, sender, err = hpke.NewSender(to.hpke, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), info); err == nil {
-			ct, err = sender.Seal(nil, cek.b[:])
+		if enc, sender, err = hpke.NewSender(k.hpke, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), info); err == nil {
+			ct, err = sender.Seal(nil, secret)
 		}
-	case to.rsa != nil:
-		ct, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, to.rsa, cek.b[:], info)
+	case k.rsa != nil:
+		ct, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, k.rsa, secret, info)
 	default:
-		return nil, keyError("there is no key to wrap to")
+		return nil, nil, keyError("there is no key to wrap to")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	kem := binary.BigEndian.AppendUint16(nil, uint16(to.KEM()))
-	return lp.Append(nil, []byte(wrapLabel), kem, keyID[:], enc, ct), nil
+	return enc, ct, nil
 }
 
 // Unwrap returns the content key in a wrap. It wraps ErrWrap if the bytes are
@@ -113,6 +122,7 @@ func Unwrap(purpose Purpose, wrap []byte, keys ...*PrivateKey) (CEK, error) {
 	return CEK{}, fmt.Errorf("%w: the wrap is to %x of %v", ErrKeyUnknown, keyID, KEM(binary.BigEndian.Uint16(kem[:])))
 }
 
+// unwrap undoes encrypt.
 func (k *PrivateKey) unwrap(info, enc, ct []byte) (CEK, error) {
 	var b []byte
 	var err error
