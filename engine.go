@@ -43,8 +43,10 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int  // log entries of this version, the transition's included
-	passed  bool // its ticket was passed over meanwhile: offer it again
+	reports int    // log entries of this version, the transition's included
+	lines   int    // of them, reported since this process knows the attempt
+	counted uint64 // the version that they are of
+	passed  *Job   // its ticket, which was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -70,7 +72,9 @@ func (e *engine) Step(now Instant, inputs []input) *output {
 	}
 	e.passTime()
 	e.pumpEffects()
-	e.out.next = e.nextWake()
+	if !e.closing {
+		e.out.next = e.nextWake()
+	}
 	return &e.out
 }
 
@@ -157,7 +161,7 @@ func (e *engine) run(o *op) {
 func (e *engine) try(ent *entry, o *op) {
 	ent.op = o
 	if ent.job == nil && o.job == nil {
-		e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
+		e.readFirst(ent, o)
 		return
 	}
 	if ent.job == nil {
@@ -165,10 +169,20 @@ func (e *engine) try(ent *entry, o *op) {
 	}
 	o.job = nil // a second try starts from what the store has
 	done, err := e.decide(ent, o)
+	if done && err != nil && !o.fresh {
+		e.readFirst(ent, o) // before it is refused: another coordinator may have moved the job
+		return
+	}
 	if done {
 		e.reply(o, ent.job, err)
 		e.finish(ent)
 	}
+}
+
+// readFirst has the operation decided on what the store has.
+func (e *engine) readFirst(ent *entry, o *op) {
+	ent.job = nil
+	e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
 }
 
 // finish ends the operation in flight and starts the next in line. A job that
@@ -186,7 +200,11 @@ func (e *engine) finish(ent *entry) {
 		return
 	}
 	delete(e.jobs, id)
-	if ent.passed && ent.job != nil && ent.job.State == StateQueued {
+	switch {
+	case ent.passed == nil:
+	case ent.job == nil:
+		e.ready.setAside(ent.passed, e.now)
+	case ent.job.State == StateQueued:
 		e.offer(ent.job)
 	}
 }
@@ -229,12 +247,12 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	if oc.unknown != nil {
 		err = oc.unknown
 	}
-	ent.job = nil // the store knows
 	e.refused(ent, o, err)
 }
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
+	ent.job = nil // the store knows; a refused submit's draft is nobody else's
 	e.finish(ent)
 	o.refused(e, err)
 }
@@ -257,7 +275,10 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports = in.jobs[i], 0
+		ent.job, o.fresh = in.jobs[i], true
+		if ent.job == nil || ent.job.Version != ent.counted {
+			ent.reports, ent.lines = 0, 0
+		}
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue
@@ -324,11 +345,12 @@ func (in inPage) apply(e *engine) {
 	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
 		ent := e.jobs[j.ID]
 		if ent != nil {
-			ent.passed = true
+			ent.passed = j
 		}
 		return ent != nil
 	})
 	e.matchGroup(in.lane.group)
+	e.rematch(in.lane.group)
 }
 
 // inLanes tells, at the start, which lanes have tickets in the store.
@@ -341,7 +363,7 @@ func (in inLanes) apply(e *engine) {
 			e.out.bad = append(e.out.bad, err)
 			continue
 		}
-		if len(l.window) == 0 && !l.loading {
+		if len(l.window) == 0 {
 			e.ready.rescan(l, head.Key)
 		}
 		e.matchGroup(l.group)

@@ -121,7 +121,7 @@ func (e *engine) reclaim(wt *waiter) {
 // assign claims the job for the waiter. It reports false for a stale ticket.
 func (e *engine) assign(wt *waiter, job *Job) bool {
 	if ent := e.jobs[job.ID]; ent != nil {
-		ent.passed = true
+		ent.passed = job
 		return false
 	}
 	w := wt.worker
@@ -188,13 +188,12 @@ func (in inSpec) apply(e *engine) {
 // claimRefused carries on after a claim that was not committed: the ticket is
 // stale or the store is in trouble.
 func (e *engine) claimRefused(o *op, err error) {
+	if err != ErrNotFound {
+		e.ready.setAside(o.ticket, e.now) // whether it is still there only the store knows
+	}
 	if err == ErrVersion || err == ErrNotFound {
 		e.reclaim(o.waiter)
 		return
-	}
-	// Whether the ticket is still there only the store knows.
-	if l, bad := e.ready.lane(o.ticket.Lane); bad == nil && !l.loading {
-		e.ready.rescan(l, o.ticket.Key)
 	}
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
 }
@@ -239,11 +238,7 @@ func (e *engine) offer(job *Job) {
 // matchGroup gives the group's tickets to those who wait for them.
 func (e *engine) matchGroup(g *group) {
 	for g.anyWaiting() {
-		l := e.matcher.front(g)
-		if l == nil {
-			return
-		}
-		i, wt := e.matcher.takerIn(l, e.now)
+		l, i, wt := e.matcher.matchIn(g, e.now)
 		if wt == nil {
 			return
 		}
@@ -254,6 +249,24 @@ func (e *engine) matchGroup(g *group) {
 		e.unwait(wt)
 		if !e.assign(wt, job) {
 			e.reclaim(wt)
+		}
+	}
+}
+
+// rematch lets those look further who waited for a page of the group and got
+// nothing from it.
+func (e *engine) rematch(g *group) {
+	for _, l := range slices.Clone(g.links) {
+		for el := l.class.waiting.Front(); el != nil; el = l.class.waiting.Front() {
+			wt := el.Value.(*waiter)
+			job := e.matcher.pick(wt.worker, e.now)
+			if job == nil {
+				break // nor would the others of its class
+			}
+			e.unwait(wt)
+			if !e.assign(wt, job) {
+				e.reclaim(wt)
+			}
 		}
 	}
 }
@@ -279,15 +292,23 @@ func (e *engine) attemptOver(was *Job, told bool) {
 	}
 }
 
-// claimLost is a claim that is not current, as its worker will be told. What
-// this process thinks of the job may be out of date.
+// judgeLost decides about a claim that the store would not renew. One that
+// completed meanwhile is not lost: its heartbeat was under way (silo #399).
+func (e *engine) judgeLost(j *Job, o *op) (done bool, err error) {
+	if !o.fresh {
+		return true, ErrGuard // so says the store: see what it has
+	}
+	if j.Claim != o.claim || j.Worker != o.worker || j.State != StateRunning && j.State != StateValidating && j.State != StateCompleted {
+		e.claimLost(Claim{o.id, o.claim}, o.worker)
+	}
+	return true, nil
+}
+
+// claimLost is a claim that is not current, as its worker will be told.
 func (e *engine) claimLost(c Claim, id WorkerID) {
 	if w := e.workers[id]; w != nil {
 		delete(w.running, c.Claim)
 		w.lost = append(w.lost, c)
-	}
-	if ent := e.jobs[c.Job]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == c.Claim {
-		delete(e.jobs, c.Job)
 	}
 }
 

@@ -86,7 +86,7 @@ type Lane struct {
 func (l Lane) String() string {
 	var b strings.Builder
 	add := func(key, value string) {
-		if value == "" || value == "0" {
+		if value == "" {
 			return
 		}
 		if b.Len() > 0 {
@@ -96,18 +96,23 @@ func (l Lane) String() string {
 		b.WriteByte('=')
 		b.WriteString(url.QueryEscape(value))
 	}
+	number := func(key string, n int) {
+		if n != 0 {
+			add(key, strconv.Itoa(n))
+		}
+	}
 	flag := map[bool]string{true: "1"}
 	add("acct", l.Account)
 	add("docker", flag[l.Needs.Docker])
 	add("enc", flag[l.Needs.Encryption])
-	add("hw", strconv.Itoa(int(l.Needs.HardwareTier)))
+	number("hw", int(l.Needs.HardwareTier))
 	add("kind", l.Needs.Kind)
 	add("labels", l.Needs.Labels)
 	add("model", l.Needs.Model)
-	add("off", strconv.Itoa(int(l.Offset/time.Second)))
+	number("off", int(l.Offset/time.Second))
 	add("priv", flag[l.Needs.Private])
-	add("tier", l.Needs.Tier.String())
-	add("vram", strconv.Itoa(int(l.Needs.VRAM)))
+	number("tier", int(l.Needs.Tier))
+	number("vram", int(l.Needs.VRAM))
 	return b.String()
 }
 

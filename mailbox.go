@@ -9,12 +9,19 @@ import (
 // received it may use the call again.
 type call struct{ reply chan reply }
 
-var calls = sync.Pool{New: func() any { return &call{reply: make(chan reply, 1)} }}
+func newCall() *call { return &call{reply: make(chan reply, 1)} }
 
-func newCall() *call { return calls.Get().(*call) }
+// newCall returns a call that is not in use. The pool is the queue's own: a
+// channel made in one testing/synctest bubble is of no use in another.
+func (q *Queue) newCall() *call {
+	if c, ok := q.calls.Get().(*call); ok {
+		return c
+	}
+	return newCall()
+}
 
-func (c *call) received(r reply) (reply, error) {
-	calls.Put(c)
+func (q *Queue) received(c *call, r reply) (reply, error) {
+	q.calls.Put(c)
 	r.call = nil
 	return r, r.err
 }
@@ -202,7 +209,7 @@ func (t *topics) publish(jobs []*Job) {
 
 // ask posts an input made for a new call and waits for the reply.
 func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) {
-	c := newCall()
+	c := q.newCall()
 	if err := q.inbox.call(make(c)); err != nil {
 		return reply{}, err
 	}
@@ -212,13 +219,13 @@ func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) 
 func (q *Queue) await(ctx context.Context, c *call) (reply, error) {
 	select {
 	case r := <-c.reply:
-		return c.received(r)
+		return q.received(c, r)
 	case <-ctx.Done():
 		return reply{}, ctx.Err()
 	case <-q.ended:
 		select {
 		case r := <-c.reply:
-			return c.received(r)
+			return q.received(c, r)
 		default:
 			return reply{}, ErrClosed
 		}

@@ -16,6 +16,7 @@ const (
 	opCancel
 	opAcknowledge
 	opTime // due or lapsed
+	opLost // a claim that could not be renewed: lost, or completed meanwhile
 	opExplain
 )
 
@@ -42,6 +43,7 @@ type op struct {
 	change ChangeID // of the commit in flight
 	next   Transition
 	tries  int
+	fresh  bool // the job was read for it
 	unsure bool // the last commit may have been applied
 }
 
@@ -53,7 +55,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		return e.decideSubmit(ent, o)
 	case opClaim:
 		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = true // somebody was faster
+			ent.passed = ent.job // somebody was faster
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -62,7 +64,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return true, err
 		}
 		if o.kind == opReport {
-			return e.decideReport(ent, o), nil
+			return e.decideReport(ent, o)
 		}
 	case opCancel, opAcknowledge, opExplain:
 		if ent.job.Account != o.account || ent.job.Purged {
@@ -75,6 +77,8 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		if o.kind == opAcknowledge && ent.job.AckedAt != 0 || o.kind == opCancel && ent.job.State == StateCancelled {
 			return true, nil
 		}
+	case opLost:
+		return e.judgeLost(ent.job, o)
 	case opTime:
 		if done := e.judgeTime(ent.job, o); done {
 			return true, nil
@@ -96,11 +100,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 		c.Spec = o.spec
 		c.Counters = holdCredit(o.next.Job)
 	case o.ev.Kind == EventComplete:
-		c.Done = o.done
-		c.Done.AcceptedAt = e.now
-		if a := c.Done.Acceptance; a != nil {
-			a.AcceptedAt, a.Custody = int64(e.now), ent.job.Custody
-		}
+		c.Done = o.done.accepted(ent.job, e.now)
 	case o.ev.Kind == EventPurge && ent.job.Purged:
 		c.Delete = true
 	case o.ev.Kind == EventPurge:
@@ -112,6 +112,19 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	return false, nil
 }
 
+// accepted returns a copy that says when, and in whose custody the job is. A
+// store may hold the one of an earlier try.
+func (d *Done) accepted(j *Job, now Instant) *Done {
+	done := *d
+	done.AcceptedAt = now
+	if d.Acceptance != nil {
+		a := *d.Acceptance
+		a.AcceptedAt, a.Custody = int64(now), j.Custody
+		done.Acceptance = &a
+	}
+	return &done
+}
+
 // decideSubmit admits a new job, or recognises one that is there already.
 func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 	if there := ent.job; there != nil && there.State != StateNone {
@@ -120,6 +133,8 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
 			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+		case there.Lane != o.draft.Lane || there.Custody != o.draft.Custody:
+			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}
 		return true, nil
 	}
@@ -175,12 +190,17 @@ func (in inDone) apply(e *engine) {
 const maxReports = 100_000
 
 // decideReport adds a worker's lines to the log, under the guard of its claim.
-func (e *engine) decideReport(ent *entry, o *op) (done bool) {
+func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
+	if ent.lines += len(o.items); ent.lines > maxReports {
+		ent.lines -= len(o.items)
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
+	}
 	o.change = e.changeID()
 	if ent.reports == 0 {
 		// After a restart the entries of this version are not known: number
 		// from the time, which only grows.
 		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
+		ent.counted = ent.job.Version
 	}
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
@@ -190,7 +210,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 	}
 	o.next = Transition{Job: ent.job}
 	e.commitOp(o, c)
-	return false
+	return false, nil
 }
 
 // committed carries on after an operation's change is durable.
@@ -203,7 +223,8 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		return
 	}
 	was, job := ent.job, o.next.Job
-	ent.job, ent.reports = job, len(o.next.Log)
+	ent.job, ent.counted = job, job.Version
+	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}
@@ -222,7 +243,9 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	if was.State == StateQueued && o.kind != opClaim {
 		e.ready.remove(was)
 	}
-	ent.passed = ent.passed || job.State == StateQueued
+	if job.State == StateQueued {
+		ent.passed = job
+	}
 	e.finish(ent)
 }
 
@@ -231,6 +254,11 @@ func (o *op) refused(e *engine, err error) {
 	switch {
 	case o.kind == opClaim:
 		e.claimRefused(o, err)
+		return
+	case o.kind == opLost:
+		if err == ErrNotFound {
+			e.claimLost(Claim{o.id, o.claim}, o.worker)
+		}
 		return
 	case o.kind == opTime:
 		if err != ErrGuard && err != ErrNotFound {

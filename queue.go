@@ -24,6 +24,7 @@ type Queue struct {
 	commits *pipe[*commit]
 	tasks   *pipe[func(context.Context) input]
 	topics  topics
+	calls   sync.Pool // of *call
 	nonces  nonces
 
 	running sync.Mutex    // held by Run

@@ -39,6 +39,7 @@ type lane struct {
 	floor   Instant // with more: no ticket after last has a smaller key
 	loading bool
 	late    []*Job  // came in after last during a load
+	anew    bool    // what is being loaded is out of date: rescan
 	resume  Instant // the store has nothing ready before this; 0: unknown
 	poke    Instant // somebody who may not take a ticket yet may then
 	paused  bool
@@ -225,7 +226,7 @@ func (r *readyIndex) insert(l *lane, j *Job) {
 	}
 	l.window = slices.Insert(l.window, i, j)
 	r.tickets++
-	if len(l.window) > maxWindow {
+	if len(l.window) > maxWindow && !l.loading { // the page under way comes after last
 		r.cut(l, maxWindow)
 	}
 	r.settle(l)
@@ -280,6 +281,15 @@ func (r *readyIndex) evict(except *lane) bool {
 	return false
 }
 
+// asideFor is how long a ticket rests that could not be claimed, so that the
+// others of its lane go on meanwhile.
+const asideFor = time.Second
+
+// setAside takes in a ticket that the store may still have, a little later.
+func (r *readyIndex) setAside(j *Job, now Instant) {
+	heap.Push(&r.delayed, delay{at: now.Add(asideFor), job: j})
+}
+
 // remove takes a job out of its window, if it is there.
 func (r *readyIndex) remove(j *Job) {
 	l := r.lanes[j.Lane]
@@ -327,6 +337,11 @@ func (r *readyIndex) pageSize() int {
 func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy func(*Job) bool) {
 	late := l.late
 	l.loading, l.late = false, nil
+	if l.anew {
+		l.anew = false
+		r.rescan(l, 0)
+		return
+	}
 	l.more = full
 	for _, j := range page {
 		if j.ReadyAt > now.Add(delayHorizon) {
@@ -347,6 +362,7 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 	if l.more {
 		l.floor = max(l.last.Key, l.floor)
 	}
+	r.cut(l, maxWindow)
 	r.settle(l)
 	for _, j := range late {
 		r.insert(l, j)
@@ -358,6 +374,10 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 
 // rescan forgets what is known of a lane, so that it is read anew.
 func (r *readyIndex) rescan(l *lane, floor Instant) {
+	if l.loading {
+		l.anew = true
+		return
+	}
 	r.cut(l, 0)
 	l.window = nil
 	l.more, l.resume, l.last = true, 0, Place{}

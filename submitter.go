@@ -70,7 +70,7 @@ func (s *submitter) admit(r *SubmitRequest) (input, *call, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c := newCall()
+	c := s.q.newCall()
 	o := &op{kind: opSubmit, call: c, id: draft.ID, account: s.account, draft: draft, spec: spec, ev: Event{Kind: EventSubmit}}
 	return inSubmit{op: o, delay: r.Delay, deadline: r.Deadline}, c, nil
 }

@@ -143,7 +143,7 @@ func (e *engine) judgeTime(j *Job, o *op) (done bool) {
 // that is known not to be the worker's is lost.
 func (e *engine) renew(c Claim, w WorkerID) {
 	if ent := e.jobs[c.Job]; ent != nil && ent.job != nil && (ent.job.Claim != c.Claim || ent.job.Worker != w) {
-		e.claimLost(c, w)
+		e.run(&op{kind: opLost, id: c.Job, claim: c.Claim, worker: w})
 		return
 	}
 	t := &e.timer
@@ -180,7 +180,7 @@ func (in inRenewed) apply(e *engine) {
 		case in.err != nil:
 			e.renew(claim, worker) // with the next tick
 		case in.errs[i] != nil:
-			e.claimLost(claim, worker)
+			e.run(&op{kind: opLost, id: r.Job, claim: r.Claim, worker: worker})
 		}
 	}
 }

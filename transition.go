@@ -2,6 +2,7 @@ package consign
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"time"
 )
 
@@ -202,11 +203,12 @@ func (j *Job) retry(now Instant, wait time.Duration, rules *Rules) {
 // from the job's ID so that the same inputs give the same outputs.
 func (r *Rules) backoff(j *Job) time.Duration {
 	d := r.BackoffMax
-	if shift := j.Faults - 1; shift < 32 && r.BackoffBase < r.BackoffMax>>shift {
+	if shift := j.Faults - 1; shift < 63 && r.BackoffBase <= r.BackoffMax>>shift {
 		d = r.BackoffBase << shift
 	}
 	jitter := binary.BigEndian.Uint32(j.ID[:4]) ^ uint32(j.Faults)*2654435761
-	return d/2 + time.Duration(uint64(d/2)*uint64(jitter)>>32)
+	part, low := bits.Mul64(uint64(d/2), uint64(jitter)) // more than 64 bits
+	return d/2 + time.Duration(part<<32|low>>32)
 }
 
 func (j *Job) end(state State, now Instant) {

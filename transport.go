@@ -204,9 +204,7 @@ type Claim struct {
 
 // HeartbeatReply answers a heartbeat.
 type HeartbeatReply struct {
-	// Lost lists claims that are no longer current: stop them. One whose
-	// completion is under way may be among them; the completion's own answer
-	// is what counts.
+	// Lost lists the claims that are no longer current: stop them.
 	Lost []Claim
 	// Interval is when the next heartbeat is expected.
 	Interval time.Duration
@@ -252,7 +250,7 @@ type Completion struct {
 	Result     []byte // the stored bytes: ciphertext when sealed
 	ExitStatus int32
 	// Record is the DSSE envelope of the signed execution record, as JSON; nil
-	// only where the queue requires no receipts.
+	// where the queue requires no receipts, and only there.
 	Record []byte
 }
 

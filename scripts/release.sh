@@ -112,8 +112,7 @@ ours_required() { sed -n "s#^\(require\)\{0,1\}[[:space:]]*\($MODULE[^ ]*\) v.*#
 use_them() {
   mkdir "$TEMP/app"
   cd "$TEMP/app"
-  export GOPROXY=$PROXIES GONOSUMDB=$MODULE GOMODCACHE=$TEMP/user GOWORK=off
-  export GOFLAGS="-modcacherw -trimpath" # or each rehearsal would compile everything anew
+  export GOPROXY=$PROXIES GONOSUMDB=$MODULE GOMODCACHE=$TEMP/user GOFLAGS=-modcacherw GOWORK=off
   go mod init example.com/app 2>/dev/null
   local module all=("$MODULE")
   for module in "${RELEASED[@]}"; do

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -88,7 +89,19 @@ func makeJobs(texts []text, poison bool) (jobs []*job) {
 	return jobs
 }
 
-// tier is what the queue will make of the job.
+// tier is the tier that the queue will put the job in.
 func (j *job) tier() consign.Tier {
 	return consign.DefaultTierBounds.Tier(uint32(utf8.RuneCount(j.request.Payload))) //nolint:gosec // bounded by load
+}
+
+func (j *job) verdict() string {
+	switch {
+	case j.ok() && j.poison:
+		return "none, for a reason: " + j.result.Reason
+	case errors.Is(j.err, context.Canceled):
+		return "NONE: not finished"
+	case j.err != nil:
+		return "NONE: " + j.err.Error()
+	}
+	return string(j.result.Verification)
 }

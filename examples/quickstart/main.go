@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string, out io.Writer, terminal bool) error
 	if err != nil {
 		return err
 	}
-	stop := start(ctx, queue, fleet)
+	drained, stop := start(ctx, queue, fleet)
 	defer stop()
 
 	// A client submits, waits, and verifies each receipt with keys that it got
@@ -77,39 +78,44 @@ func run(ctx context.Context, args []string, out io.Writer, terminal bool) error
 		return err
 	}
 
-	intro(out, texts, jobs, fleet)
-	runJobs(ctx, submitter, jobs, newProgress(out, terminal, len(jobs)), fleet)
+	fmt.Fprintf(out, "%d jobs on %s.\nTheir tier, 1 to 4, goes by length. %s\n", len(jobs), names(texts), fleet)
+	fmt.Fprint(out, "Custody is plain: queue and workers can read the texts. Sealed payloads come next.\n\n")
+	runAll(drained, submitter, jobs, &progress{out: out, terminal: terminal, of: len(jobs)})
 	table(out, jobs, fleet)
 	if ctx.Err() != nil {
-		return errors.New("interrupted: the unfinished jobs were in memory only and are gone; run it again")
+		return errors.New("interrupted: what was not finished was in memory only and is gone; run it again")
 	}
 	for _, j := range jobs {
 		if !j.ok() {
-			return fmt.Errorf("%s did not end as it should: %w", j.name, j.err)
+			return fmt.Errorf("%s did not end as it should: %s", j.name, j.verdict())
 		}
 	}
-	first := jobs[0]
-	if err := showSummary(out, first); err != nil {
+	summary(out, jobs[0])
+	receipt(out, jobs[0], fleet, identity.Public())
+	if err := forge(out, jobs[0], fleet, identity.Public()); err != nil {
 		return err
 	}
-	if err := showReceipt(out, first, fleet, identity.Public()); err != nil {
-		return err
-	}
-	return forge(out, first, fleet, identity.Public())
+	fmt.Fprintln(out, "\nEvery receipt holds, and no forgery does. The program that you saw is examples/quickstart/main.go.")
+	return nil
 }
 
-// start runs the queue and its workers. stop ends them in the order that loses
-// nothing: the workers hand in what they finish, so the queue has to outlive
-// them, and does not end with ctx.
-func start(ctx context.Context, queue *consign.Queue, fleet fleet) (stop func()) {
+// start runs the queue and its workers until ctx is done. Then the workers
+// finish what they have, and drained is done. They hand it in, so the queue has
+// to outlive them: only stop ends it.
+func start(ctx context.Context, queue *consign.Queue, fleet fleet) (drained context.Context, stop func()) {
 	serving, closeQueue := context.WithCancel(context.WithoutCancel(ctx))
 	working, sendHome := context.WithCancel(ctx)
+	drained, allGone := context.WithCancel(context.WithoutCancel(ctx))
 	var queueEnds, workersEnd sync.WaitGroup
 	queueEnds.Go(func() { complain(queue.Run(serving)) })
 	for _, m := range fleet {
 		workersEnd.Go(func() { complain(m.worker.Run(working)) })
 	}
-	return func() {
+	queueEnds.Go(func() {
+		workersEnd.Wait()
+		time.AfterFunc(200*time.Millisecond, allGone) // the last results are being read
+	})
+	return drained, func() {
 		sendHome()
 		workersEnd.Wait()
 		closeQueue()
@@ -124,18 +130,16 @@ func complain(err error) {
 	}
 }
 
-// runJobs runs all jobs at once: the queue decides who runs what, and when.
-func runJobs(ctx context.Context, submitter *client.Client, jobs []*job, p *progress, fleet fleet) {
+// runAll runs all jobs at once: the queue decides who runs what, and when.
+func runAll(ctx context.Context, submitter *client.Client, jobs []*job, p *progress) {
 	ended := make(chan *job)
 	for _, j := range jobs {
 		go func() {
-			// Submit, wait, verify. An error is never hidden in a result.
-			j.result, j.err = submitter.Run(ctx, j.request)
+			j.result, j.err = submitter.Run(ctx, j.request) // submit, wait, verify
 			ended <- j
 		}()
 	}
 	for range jobs {
-		p.add(<-ended, fleet)
+		p.add(<-ended)
 	}
-	p.end()
 }

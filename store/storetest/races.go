@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/consignq/consign"
 )
@@ -103,6 +104,9 @@ var races = []check{
 			s.eventually("the lease has ended", func() bool { return len(s.lapsed(1)) == 1 })
 			var reaped, renewed error
 			s.together(2, func(i int) error {
+				if round%3 == 1+i { // each comes late in a third of the rounds
+					time.Sleep(time.Microsecond / 2)
+				}
 				if i == 0 {
 					outcomes, err := s.Apply(s.Context(), []consign.Change{{Job: in(consign.StateQueued, held),
 						Guard: &consign.Guard{Job: job.ID, Claim: held.Claim, Lapsed: true}}})
@@ -145,6 +149,7 @@ var races = []check{
 					if err := errors.Join(append(outcomes, err)...); err != nil {
 						return err
 					}
+					time.Sleep(time.Microsecond)
 				}
 				return nil
 			}
@@ -152,7 +157,7 @@ var races = []check{
 				select {
 				case <-stop:
 					return nil
-				default:
+				case <-time.After(time.Microsecond): // and a bubble's clock goes on
 				}
 				jobs, err := s.Jobs(s.Context(), []consign.JobID{id(1), id(2)})
 				if err != nil {

@@ -93,6 +93,9 @@ func filled[T any]() *T {
 func fill(v reflect.Value, n *int) {
 	*n++
 	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(v.Field(i), n)

@@ -102,7 +102,10 @@ func sentiments(labels []label) bool {
 }
 
 func classify(ctx context.Context, text string, o classifyOptions) (classification, error) {
-	prose := findProse(text, plain)
+	prose, err := findProse(ctx, text, plain)
+	if err != nil {
+		return classification{}, err
+	}
 	language, guesses := o.language, []guess(nil)
 	if language == "" {
 		language, guesses = detectLanguage(prose.text())

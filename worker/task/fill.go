@@ -30,7 +30,11 @@ func (s *schema) fromText(ctx context.Context, text string, entities []entity) (
 	if len(f.lower) != len(text) {
 		f.lower = ""
 	}
-	for _, line := range namedLines(text, known) {
+	lines, err := namedLines(ctx, text, known)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range lines {
 		f.lines[line.name] = append(f.lines[line.name], line)
 	}
 	data := f.object(s.Schema, nil)
@@ -172,7 +176,7 @@ func (f *filler) byNearness(w *wanted, path []string) []candidate {
 	var found []candidate
 	for _, name := range []string{path[len(path)-1], w.Title} {
 		phrase := spoken(name)
-		for at := 0; phrase != ""; {
+		for at := 0; phrase != "" && f.ctx.Err() == nil; {
 			i := strings.Index(f.lower[at:], phrase)
 			if i < 0 {
 				break
@@ -225,9 +229,6 @@ func (f *filler) byKind(w *wanted, _ []string) []candidate {
 // within returns the entities that lie in a span.
 func (f *filler) within(s span) []entity {
 	first, _ := slices.BinarySearchFunc(f.entities, s.start, func(e entity, at int) int { return e.Start - at })
-	last := first
-	for last < len(f.entities) && f.entities[last].End <= s.end {
-		last++
-	}
-	return f.entities[first:last]
+	last, _ := slices.BinarySearchFunc(f.entities, s.end+1, func(e entity, at int) int { return e.End - at })
+	return f.entities[first:max(first, last)]
 }

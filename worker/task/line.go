@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"regexp"
 	"strings"
 	"unicode"
@@ -21,10 +22,16 @@ var (
 
 // namedLines finds the lines that name a value. Only a name that is known ends
 // a value before the end of its line ("Name: Ada, Age: 36").
-func namedLines(text string, known map[string]bool) []namedLine {
+func namedLines(ctx context.Context, text string, known map[string]bool) ([]namedLine, error) {
 	var list []namedLine
-	at, open := 0, -1 // open: the entry of list that waits for items
+	at, look, open := 0, 0, -1 // open: the entry of list that waits for items
 	for line := range strings.Lines(text) {
+		if at >= look {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			look = at + clipLength
+		}
 		switch before := len(list); {
 		case open >= 0 && isItem(line):
 			list[open].items = append(list[open].items, itemOf(line, at))
@@ -36,7 +43,7 @@ func namedLines(text string, known map[string]bool) []namedLine {
 		}
 		at += len(line)
 	}
-	return list
+	return list, nil
 }
 
 // appendNames reads a line, and the rest of it after each known name.

@@ -10,11 +10,11 @@ import (
 // curve. The texts are what tempts an algorithm to look at all pairs: one word,
 // brackets that never close, names without values, candidates without end.
 func TestTimeIsNearLinear(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures time")
+	if testing.Short() || underRace {
+		t.Skip("measures time: not under -short or -race")
 	}
 	for _, pattern := range []string{
-		"Words in a row make one sentence. ", "a. 1 ", "Dr. ", "{\"a\":", "[1,", "\"[", "((0", "name: ", "a@b.", "1,", "total total ", "- x\n",
+		"Words in a row make one sentence. ", "a. 1 ", "Dr. ", "{\"a\":", "[1,", "\"[", "((0", "name: ", "a@b.", "1,", "low ", "- x\n",
 	} {
 		for _, job := range []string{"summarize", "extract"} {
 			options := ""
@@ -27,6 +27,19 @@ func TestTimeIsNearLinear(t *testing.T) {
 				t.Errorf("%s of %q: time grows faster than the text", job, pattern)
 			}
 		}
+	}
+}
+
+// A name that is repeated beside numbers: as many places as values.
+func TestTimeOfRepeatedNameIsNearLinear(t *testing.T) {
+	if testing.Short() || underRace {
+		t.Skip("measures time: not under -short or -race")
+	}
+	const pattern, options = "total 1 ", `,"schema":` + invoiceSchema
+	small := payloadOf("extract", strings.Repeat(pattern, MaxText/8/len(pattern)), options)
+	large := payloadOf("extract", strings.Repeat(pattern, MaxText/len(pattern)), options)
+	if !nearLinear(t, small, large) && !nearLinear(t, small, large) {
+		t.Error("time grows faster than the text")
 	}
 }
 

@@ -108,7 +108,7 @@ func (p *payload) done() error {
 	for name := range p.members {
 		unknown = append(unknown, name)
 	}
-	return payloadError(slices.Min(unknown), "is not a field of "+p.task, "remove it, or check its spelling")
+	return payloadError(join("", slices.Min(unknown)), "is not a field of "+p.task, "remove it, or check its spelling")
 }
 
 // quote shows a stranger's string, cut short.

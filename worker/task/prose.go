@@ -2,6 +2,7 @@ package task
 
 import (
 	"bytes"
+	"context"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -27,11 +28,11 @@ const (
 	source               // source code: its comments are the prose
 )
 
-// formatOf guesses: a text is source when two of five lines outside fences
-// look like code.
+// formatOf guesses by the first 64 KiB: a text is source when two of five lines
+// outside fences look like code.
 func formatOf(text string) format {
 	code, all, fenced := 0, 0, false
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(text[:min(len(text), 64<<10)]) {
 		switch {
 		case isFence(line):
 			fenced = !fenced
@@ -50,15 +51,21 @@ func formatOf(text string) format {
 }
 
 // findProse finds the paragraphs of a text.
-func findProse(text string, f format) *prose {
+func findProse(ctx context.Context, text string, f format) (*prose, error) {
 	p := &proseScanner{prose: prose{mask: []byte(text)}, format: f}
-	at := 0
+	at, look := 0, 0
 	for line := range strings.Lines(text) {
+		if at >= look {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			look = at + clipLength
+		}
 		p.line(span{at, at + len(line)}, line)
 		at += len(line)
 	}
 	p.close()
-	return &p.prose
+	return &p.prose, nil
 }
 
 // proseScanner goes through a text line by line.
@@ -222,7 +229,7 @@ func isCode(line string) bool {
 		return true
 	case last == '{' || last == ';' && strings.ContainsAny(t, "=(){}"):
 		return true
-	case codeInner.MatchString(t):
+	case strings.ContainsAny(t, "=&|>+[(") && codeInner.MatchString(t):
 		return !sentenceLike(t)
 	}
 	return codeStart.MatchString(t) && !sentenceLike(t)

@@ -97,7 +97,11 @@ func (w *walker) malformed() error {
 	return payloadError(w.field, fmt.Sprintf("is not valid JSON near byte %d", w.d.InputOffset()), "send valid JSON")
 }
 
+// join writes a path below the payload; a key without characters shows as "".
 func join(path, key string) string {
+	if key == "" {
+		key = `""`
+	}
 	if path == "" {
 		return key
 	}

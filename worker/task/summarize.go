@@ -96,7 +96,10 @@ func (o summaryOptions) formatOf(text string) format {
 
 // summarize quotes the sentences that stand for the others.
 func summarize(ctx context.Context, text string, o summaryOptions) (summary, error) {
-	p := findProse(text, o.formatOf(text))
+	p, err := findProse(ctx, text, o.formatOf(text))
+	if err != nil {
+		return summary{}, err
+	}
 	language := o.language
 	if language == "" {
 		language, _ = detectLanguage(p.text())

@@ -161,19 +161,34 @@ func (f *filler) split(s span) []span {
 func (f *filler) enums(w *wanted, s span) []candidate {
 	var found []candidate
 	for _, value := range w.enum {
-		re, err := regexp.Compile(`(?i)` + regexp.QuoteMeta(value))
-		if err != nil {
-			continue
+		if f.ctx.Err() != nil {
+			return nil
 		}
-		for _, m := range re.FindAllStringIndex(f.text[s.start:s.end], -1) {
-			at := span{s.start + m[0], s.start + m[1]}
-			if !insideWord(f.text, at.start) && !wordGoesOn(f.text, at.end) {
-				found = append(found, candidate{value, at})
-				break
-			}
+		if at, ok := f.word(value, s); ok {
+			found = append(found, candidate{value, at})
 		}
 	}
 	return found
+}
+
+// word finds the first place where value stands by itself. Case counts only in
+// a text whose lower case has another length (Turkish İ).
+func (f *filler) word(value string, s span) (span, bool) {
+	text, needle := f.lower, strings.ToLower(value)
+	if text == "" {
+		text, needle = f.text, value
+	}
+	for at := s.start; ; {
+		i := strings.Index(text[at:s.end], needle)
+		if i < 0 {
+			return span{}, false
+		}
+		place := span{at + i, at + i + len(needle)}
+		if !insideWord(f.text, place.start) && !wordGoesOn(f.text, place.end) {
+			return place, true
+		}
+		at = place.end
+	}
 }
 
 // flags are the words for true and false.
