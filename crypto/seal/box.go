@@ -139,11 +139,11 @@ func newNonce(prefix []byte) (n nonce) {
 
 func (n *nonce) at(i uint32, last bool) []byte {
 	binary.BigEndian.PutUint32(n[boxPrefix:], i)
-	n[boxPrefix+4] = flag(last)
+	n[boxPrefix+4] = lastByte(last)
 	return n[:]
 }
 
-func flag(b bool) byte {
+func lastByte(b bool) byte {
 	if b {
 		return 1
 	}

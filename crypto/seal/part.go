@@ -111,7 +111,7 @@ func (o *PartOpener) Open(part []byte) (m []byte, last bool, err error) {
 }
 
 func partMark(index uint64, last bool) []byte {
-	return append(binary.BigEndian.AppendUint64(nil, index), flag(last))
+	return append(binary.BigEndian.AppendUint64(nil, index), lastByte(last))
 }
 
 func partAAD(context, mark []byte) []byte {
