@@ -41,27 +41,30 @@ func BoxSize(n int) int {
 	return boxPrefix + p + chunks(p)*chacha20poly1305.Overhead
 }
 
-// box writes each chunk's plaintext to where its ciphertext belongs and
-// encrypts it there, so that a message is copied once and never held padded.
+// box seals chunks that are the message's own from where they are. The first
+// and the padded ones it puts together where their ciphertext belongs, so that
+// the padded message is never held.
 func box(key [32]byte, prefix [boxPrefix]byte, aad, m []byte) []byte {
 	aead := newAEAD(key)
 	left := padded(lpSize + len(m))
 	out := append(make([]byte, 0, BoxSize(len(m))), prefix[:]...)
 	nonce := newNonce(prefix[:])
-	var length [8]byte
-	binary.BigEndian.PutUint64(length[:], uint64(len(m)))
-	front := length[:]
+	front := binary.BigEndian.AppendUint64(nil, uint64(len(m)))
 	for i := uint32(0); left > 0; i++ {
 		n := min(left, chunkSize)
 		left -= n
 		start := len(out)
 		p := out[start : start+n]
-		filled := copy(p, front)
-		front = front[filled:]
-		copied := copy(p[filled:], m)
-		m = m[copied:]
-		clear(p[filled+copied:])
-		out = aead.Seal(out[:start], nonce.at(i, left == 0), p, aad)
+		if len(front) == 0 && n <= len(m) {
+			p, m = m[:n], m[n:]
+		} else {
+			filled := copy(p, front)
+			front = nil // shorter than any chunk
+			copied := copy(p[filled:], m)
+			m = m[copied:]
+			clear(p[filled+copied:])
+		}
+		out = aead.Seal(out, nonce.at(i, left == 0), p, aad)
 	}
 	return out
 }
