@@ -649,6 +649,25 @@ func badIDs() []badCase {
 	}
 }
 
+// TestAccountOfZero gives an account whose name looks like a zero what is its
+// own.
+func TestAccountOfZero(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newBadWorld(t, consign.Config{})
+		r := plainRequest(w)
+		r.Model = "0"
+		j, err := w.q.Submitter("0").Submit(w.ctx, r)
+		w.must(err)
+		got, err := w.q.Submitter("0").Get(w.ctx, j.ID)
+		if err != nil || got.Model != "0" {
+			t.Errorf("its job is %+v (%v)", got, err)
+		}
+		if _, err := w.q.Submitter("").Get(w.ctx, j.ID); !errors.Is(err, consign.ErrNotFound) {
+			t.Errorf("the nameless account is told: %v", err)
+		}
+	})
+}
+
 // TestBadInputAmongGood submits good and bad ones together: each gets its own
 // answer.
 func TestBadInputAmongGood(t *testing.T) {

@@ -72,9 +72,7 @@ func (e *engine) Step(now Instant, inputs []input) *output {
 	}
 	e.passTime()
 	e.pumpEffects()
-	if !e.closing {
-		e.out.next = e.nextWake()
-	}
+	e.out.next = e.nextWake()
 	return &e.out
 }
 
@@ -190,6 +188,9 @@ func (e *engine) readFirst(ent *entry, o *op) {
 func (e *engine) finish(ent *entry) {
 	id := ent.op.id
 	ent.op = nil
+	if ent.job != nil && ent.job.State == StateNone {
+		ent.job = nil // the draft of a refused submit is nobody else's
+	}
 	if len(ent.line) > 0 {
 		next := ent.line[0]
 		ent.line = ent.line[1:]
@@ -245,14 +246,19 @@ func (in inCommitted) apply(e *engine) {
 func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	err := oc.err
 	if oc.unknown != nil {
-		err = oc.unknown
+		err, o.unsure = oc.unknown, true
 	}
 	e.refused(ent, o, err)
 }
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	ent.job = nil // the store knows; a refused submit's draft is nobody else's
+	ent.job = nil // the store knows
+	if o.unsure && o.next.Job.State == StateQueued {
+		ticket := *o.next.Job // it may be there: then it has a ticket
+		ticket.Version = 0    // to be read before it is claimed
+		ent.passed = &ticket
+	}
 	e.finish(ent)
 	o.refused(e, err)
 }

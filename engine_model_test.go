@@ -612,7 +612,7 @@ func (w *world) final() {
 		if j.Price > 0 && (t.paid != 1 || t.owed != 1) {
 			w.violate("6", "job %s is settled or repaid %d times, owed %d", id, t.paid, t.owed)
 		}
-		if w.keys[id] && (j.AckedAt != 0 || j.Purged) {
+		if w.keys[id] && j.Custody.vaulted() && (j.AckedAt != 0 || j.Purged) {
 			w.violate("9", "job %s was acknowledged, and its keys are there", id)
 		}
 	}

@@ -808,7 +808,7 @@ func (w *world) beatReply(a *asked, r reply) {
 		if current(w.store.jobs[c.Job], c, a.worker.id) {
 			w.violate("lost", "job %s: claim %s holds it, and its worker is told that it is lost", c.Job, c.Claim)
 		}
-		if w.tracks[c.Job].accepted(c.Claim) {
+		if t := w.tracks[c.Job]; t.accepted(c.Claim) && !t.deleted {
 			w.violate("lost", "job %s: claim %s completed it, and its worker is told that it is lost", c.Job, c.Claim)
 		}
 		for _, h := range a.worker.holds {

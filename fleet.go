@@ -96,7 +96,7 @@ func (in inClaim) apply(e *engine) {
 // reclaim finds the blocked claim a ticket, or lets it wait for one.
 func (e *engine) reclaim(wt *waiter) {
 	w := wt.worker
-	if e.workers[w.ID] != w {
+	if e.closing || e.workers[w.ID] != w {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
@@ -127,6 +127,9 @@ func (e *engine) assign(wt *waiter, job *Job) bool {
 	w := wt.worker
 	o := &op{kind: opClaim, id: job.ID, job: job, ticket: job, waiter: wt, ev: Event{
 		Kind: EventClaim, Claim: wt.claim, Worker: w.ID, Lease: e.config.Lease, Limit: e.attemptLimit(job, w)}}
+	if job.Version == 0 {
+		o.job = nil // nobody knows whether it was ever stored
+	}
 	e.run(o)
 	return true
 }

@@ -38,6 +38,7 @@ var importRules = []importRule{
 	{"store/memdb", []string{".", "internal/*"}, []string{"github.com/hashicorp/go-memdb"}, "an adapter knows the root and its own database"},
 	{"store/storetest", []string{"."}, []string{"pgregory.net/rapid"}, "a suite knows the contract, and what draws its cases"},
 	{"store/*", []string{"."}, nil, "an adapter knows the root"},
+	{"transport/transporttest", []string{".", "crypto/*", "internal/*", "client", "worker", "store/memdb"}, nil, "a suite runs a whole queue"},
 	{"transport/*", []string{".", "crypto/*", "internal/*"}, nil, "an adapter knows the root"},
 }
 

@@ -32,7 +32,7 @@ type inbox struct {
 	items   []input
 	spare   []input
 	wake    chan struct{}
-	refused bool // no more calls; answers still come in
+	refused bool // no more new work; what is under way still comes in
 	closed  bool // nobody reads any more
 }
 
@@ -44,10 +44,15 @@ func (b *inbox) push(in ...input) {
 	b.signal()
 }
 
-// call adds a call, unless the queue is shutting down.
-func (b *inbox) call(in ...input) error {
+// call adds calls that bring or ask for work, unless the queue is to end.
+func (b *inbox) call(in ...input) error { return b.add(true, in) }
+
+// late adds a call about work that there is already, until the queue has ended.
+func (b *inbox) late(in input) error { return b.add(false, []input{in}) }
+
+func (b *inbox) add(work bool, in []input) error {
 	b.mu.Lock()
-	if b.refused || b.closed {
+	if b.closed || b.refused && work {
 		b.mu.Unlock()
 		return ErrClosed
 	}
@@ -207,10 +212,11 @@ func (t *topics) publish(jobs []*Job) {
 	}
 }
 
-// ask posts an input made for a new call and waits for the reply.
+// ask posts an input about work that there is already, made for a new call,
+// and waits for the reply.
 func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) {
 	c := q.newCall()
-	if err := q.inbox.call(make(c)); err != nil {
+	if err := q.inbox.late(make(c)); err != nil {
 		return reply{}, err
 	}
 	return q.await(ctx, c)

@@ -141,6 +141,9 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 	if ent.job == nil { // a second try: the store has none
 		ent.job = o.draft
 	}
+	if o.spec.Privacy == PrivacyPrivate && len(e.pairs[o.account]) == 0 {
+		return true, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, o.account)
+	}
 	return e.transition(ent, o)
 }
 
@@ -300,10 +303,6 @@ func (in inSubmit) apply(e *engine) {
 		return
 	}
 	j.Lane, j.Account = lane.text, lane.Account // one copy of each text
-	if lane.Needs.Private && len(e.pairs[j.Account]) == 0 {
-		e.reply(in.op, nil, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, j.Account))
-		return
-	}
 	in.op.job = j
 	e.run(in.op)
 }

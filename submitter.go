@@ -112,7 +112,8 @@ func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
 		case err != nil:
 			return JobInfo{}, err
 		case j.State.Terminal():
-			return s.q.withResult(ctx, j)
+			// ctx may have ended with the job: whoever waited gets the result.
+			return s.q.withResult(context.WithoutCancel(ctx), j)
 		}
 		select {
 		case <-changed:

@@ -39,7 +39,11 @@ func (e *engine) tickInterval() time.Duration { return max(e.config.Lease/10, 10
 // passTime does what has become due by now.
 func (e *engine) passTime() {
 	t := &e.timer
-	if e.closing {
+	if e.closing { // those who still work keep their leases, and no more
+		if t.tick <= e.now {
+			t.tick = e.now.Add(e.tickInterval())
+			e.flushRenewals()
+		}
 		return
 	}
 	if t.due != 0 && t.due <= e.now && !t.reading {
@@ -70,6 +74,9 @@ func (e *engine) passTime() {
 // nextWake is when Step has something to do without input.
 func (e *engine) nextWake() Instant {
 	t := &e.timer
+	if e.closing {
+		return t.tick
+	}
 	next := earliest(t.tick, e.ready.nextWake())
 	if !t.reading {
 		next = earliest(next, t.due)

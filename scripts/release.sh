@@ -68,7 +68,8 @@ clone() {
   git -C "$REPO" config user.name "$(git config user.name || echo release)"
   git -C "$REPO" config user.email "$(git config user.email || echo release@localhost)"
   HOME_PROXY=file://$TEMP/home/cache/download
-  PROXIES=$HOME_PROXY,$(go env GOPROXY)
+  # What this machine has fetched before need not cross the network again.
+  PROXIES=$HOME_PROXY,file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)
 }
 
 # publish MODULE puts a tagged module into the file proxy, the way Go itself
