@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -178,11 +179,13 @@ func binaryBE(n int) []byte {
 // To open costs memory in proportion to the box, whatever lengths it claims.
 func TestOpenBoxAllocates(t *testing.T) {
 	b := sealChunks(fill32(1), nil, append(bytes.Repeat([]byte{0x7f}, 8), make([]byte, 248)...))
-	if n := testing.Benchmark(func(bb *testing.B) {
-		for range bb.N {
-			_, _ = OpenBox(fill32(1), nil, b)
-		}
-	}).AllocedBytesPerOp(); n > 4096 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 1000 {
+		_, _ = OpenBox(fill32(1), nil, b)
+	}
+	runtime.ReadMemStats(&after)
+	if n := (after.TotalAlloc - before.TotalAlloc) / 1000; n > 4096 {
 		t.Errorf("%d bytes", n)
 	}
 }
@@ -190,7 +193,6 @@ func TestOpenBoxAllocates(t *testing.T) {
 func FuzzOpenBox(f *testing.F) {
 	key := fill32(1)
 	f.Add(Box(key, nil, []byte("hello")), false)
-	f.Add(Box(key, nil, make([]byte, 100000)), false)
 	f.Add(append(binaryBE(5), make([]byte, 248)...), true)
 	f.Add(bytes.Repeat([]byte{0xff}, 256), true)
 	f.Fuzz(func(t *testing.T, b []byte, plaintext bool) {

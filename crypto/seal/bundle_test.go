@@ -191,7 +191,9 @@ func TestVerifyBundleRefuses(t *testing.T) {
 }
 
 func FuzzParseBundle(f *testing.F) {
-	e, err := SignBundle(testWorker, testBundle())
+	b := testBundle()
+	b.Keys = b.Keys[1:2] // the short one: a long seed is slow to fuzz
+	e, err := SignBundle(testWorker, b)
 	if err != nil {
 		f.Fatal(err)
 	}

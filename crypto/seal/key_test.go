@@ -56,6 +56,9 @@ func TestKeys(t *testing.T) {
 			t.Errorf("generated %v: %v", kem, err)
 		}
 	}
+	if key, err := GenerateRSA(3072); err != nil || key.Public().KEM() != RSAOAEP {
+		t.Errorf("generated RSA: %v", err)
+	}
 	for _, n := range []int{2048, 3071, 8193, 1 << 40} {
 		if _, err := GenerateRSA(n); !errors.Is(err, ErrKey) {
 			t.Errorf("generated RSA %d: %v", n, err)

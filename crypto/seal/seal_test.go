@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,23 +18,28 @@ import (
 	"github.com/consignq/consign/crypto/sign"
 )
 
-// The keys of the tests, made once: an RSA key takes seconds.
+// The keys of the tests, made once. The RSA key takes seconds to make, so it is
+// the one of the vectors.
 var testKeys = sync.OnceValue(func() map[KEM]*PrivateKey {
-	keys := map[KEM]*PrivateKey{}
-	for _, kem := range []KEM{MLKEM768X25519, X25519} {
-		key, err := GenerateKey(kem)
-		if err != nil {
-			panic(err)
-		}
-		keys[kem] = key
+	return map[KEM]*PrivateKey{MLKEM768X25519: must(GenerateKey(MLKEM768X25519)), X25519: must(GenerateKey(X25519)), RSAOAEP: rsaTestKey()}
+})
+
+func rsaTestKey() *PrivateKey {
+	var vectors []keyVector
+	data, err := os.ReadFile("testdata/vectors/key.json")
+	if err == nil {
+		err = json.Unmarshal(data, &vectors)
 	}
-	key, err := GenerateRSA(3072)
-	if err != nil {
+	for _, v := range vectors {
+		if key, err := ParsePrivateKey(v.Private); err == nil && key.Public().KEM() == RSAOAEP {
+			return key
+		}
+	}
+	if err != nil && !*update {
 		panic(err)
 	}
-	keys[RSAOAEP] = key
-	return keys
-})
+	return must(GenerateRSA(3072))
+}
 
 func fill16(b byte) [16]byte { return [16]byte(bytes.Repeat([]byte{b}, 16)) }
 func fill32(b byte) [32]byte { return [32]byte(bytes.Repeat([]byte{b}, 32)) }
