@@ -3,6 +3,9 @@ package seal
 import (
 	"bytes"
 	"crypto/mlkem"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -86,6 +89,15 @@ func TestParseKeyRefuses(t *testing.T) {
 		"RSA with more":       append(slices.Clone(rsaKey), 0),
 		"ed25519 as RSA":      append([]byte{0xff, 0x01}, bytes.Repeat([]byte{1}, 32)...),
 	}
+	weak, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&weak.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad["RSA of 2048 bits"] = append([]byte{0xff, 0x01}, der...)
 	for i, small := range smallOrder {
 		bad["small order "+string(rune('0'+i))] = append([]byte{0, 0x20}, small...)
 	}
