@@ -90,12 +90,17 @@ func TestStatuses(t *testing.T) {
 		{503, "<html>\xff busy", nil, "busy"},
 	} {
 		s := newVLLM(t)
+		asked := 0
 		s.handle("/v1/chat/completions", func(w http.ResponseWriter, _ *http.Request) {
+			asked++
 			w.WriteHeader(test.status)
 			_, _ = w.Write([]byte(test.body))
 		})
 		_, err := execute(t, openai.Config{URL: s.URL}, "x")
 		wantFault(t, err, test.fault, test.says)
+		if asked != 1 {
+			t.Errorf("%d: asked %d times, and it is the queue that tries again", test.status, asked)
+		}
 		if len(err.Error()) > 2000 {
 			t.Errorf("an error of %d bytes", len(err.Error()))
 		}

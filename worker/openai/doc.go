@@ -42,7 +42,9 @@
 //
 // The record's class is the engine and its version, the digest of the model,
 // its quantisation and how tokens are drawn ("greedy", or temperature, top_p
-// and whether there is a seed). Limits of length, stops and schema belong to
+// and whether there is a seed). With Ollama that digest is over the weights,
+// template, system prompt and parameters: the one in the record's model digest
+// is Ollama's own, which for a model made by "ollama create" covers a path. Limits of length, stops and schema belong to
 // the job and are equal wherever it runs. Where engine or digest are not known
 // there is no class.
 //

@@ -28,11 +28,13 @@ const unknownEngine = "openai-compatible"
 // modelInfo is what the engine says of a model.
 type modelInfo struct {
 	asked        time.Time
-	digest       string
+	digest       string // as the engine names it
+	content      string // what is in it, "" where only the digest is known
 	quantization string
 	context      int  // tokens that it was made for, or is served with; 0: not known
 	extra        int  // bytes that its own system prompt adds
 	turns        bool // it adds messages of its own
+	stop         []string
 }
 
 // Model is a model that the engine has.

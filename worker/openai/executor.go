@@ -192,7 +192,7 @@ func class(e engine, m modelInfo, more string, r *request) string {
 	if e.name == unknownEngine || m.digest == "" {
 		return ""
 	}
-	parts := []string{e.name, m.digest, cmp.Or(m.quantization, "-"), r.sampling()}
+	parts := []string{e.name, cmp.Or(m.content, m.digest), cmp.Or(m.quantization, "-"), r.sampling()}
 	if more != "" {
 		parts = append(parts, more)
 	}

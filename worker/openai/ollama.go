@@ -2,10 +2,14 @@ package openai
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,10 +72,13 @@ func (e *Executor) viaOllama(r *run, name string, m modelInfo, out *worker.Outpu
 	body := ollamaRequest{
 		Model: name, Stream: true, KeepAlive: e.cfg.KeepAlive.String(),
 		Options: ollamaOptions{NumCtx: tokens, NumPredict: r.req.maxTokens, NumThread: e.cfg.Threads,
-			Temperature: r.req.temperature, TopK: 40, TopP: r.req.topP, RepeatPenalty: 1, Seed: -1, Stop: r.req.stop},
+			Temperature: r.req.temperature, TopK: 40, TopP: r.req.topP, RepeatPenalty: 1, Seed: -1},
 	}
 	if r.req.seed != nil {
 		body.Options.Seed = *r.req.seed
+	}
+	if r.req.stop != nil {
+		body.Options.Stop = slices.Concat(m.stop, r.req.stop)
 	}
 	if r.req.schema != nil {
 		body.Format = r.req.schema.source
@@ -189,16 +196,20 @@ func (e *Executor) whole(r *run, body ollamaRequest, m modelInfo) error {
 	}
 	// Without the oldest message the prompt must be shorter. If it is not, that
 	// message was not in it.
-	rest := append(append([]message(nil), body.Messages[:first]...), body.Messages[first+1:]...)
+	rest := slices.Concat(body.Messages[:first], body.Messages[first+1:])
 	body.Messages, body.Format, body.Options.NumPredict, body.Options.Stop = rest, nil, 1, nil
 	probe, err := e.stream(r, "/api/chat", body, func(string) error { return nil })
 	if err != nil {
 		return err
 	}
-	if p <= probe.PromptTokens {
+	switch {
+	case p > probe.PromptTokens:
+		return nil
+	case m.context > 0 && int(tokens) >= m.context:
+		return bad("messages", fmt.Sprintf("do not fit: they need more than the %d tokens that the model takes", m.context), "send fewer or shorter ones")
+	default:
 		return fmt.Errorf("%w: the engine dropped the oldest of %d messages to fit %d tokens", worker.ErrRefused, len(rest)+1, tokens)
 	}
-	return nil
 }
 
 // tooLong says that prompt and answer do not fit: nobody's fault where another
@@ -260,11 +271,7 @@ func (e *Executor) ollamaModel(ctx context.Context, name string) (modelInfo, err
 	if !found {
 		return modelInfo{}, noModel(name, "ollama pull it, or name another")
 	}
-	var show struct {
-		System   string            `json:"system"`
-		Messages []json.RawMessage `json:"messages"`
-		Info     map[string]any    `json:"model_info"`
-	}
+	var show ollamaShow
 	if err := e.ask(ctx, "/api/show", map[string]string{"model": name}, &show); err != nil {
 		return modelInfo{}, err
 	}
@@ -272,7 +279,58 @@ func (e *Executor) ollamaModel(ctx context.Context, name string) (modelInfo, err
 	context, _ := show.Info[architecture+".context_length"].(float64)
 	m.context = int(max(context, 0))
 	m.extra, m.turns = len(show.System), len(show.Messages) > 0
+	m.stop, m.content = show.stops(), show.content()
 	return m, nil
+}
+
+// ollamaShow is an answer of /api/show.
+type ollamaShow struct {
+	Modelfile  string            `json:"modelfile"`
+	Parameters string            `json:"parameters"`
+	Template   string            `json:"template"`
+	System     string            `json:"system"`
+	Messages   []json.RawMessage `json:"messages"`
+	Info       map[string]any    `json:"model_info"`
+}
+
+// content digests what makes a model answer as it does, or returns "" where
+// the blobs are not named by their digests. Ollama's own digest of a model
+// that was not pulled differs from machine to machine, since it covers the
+// path of the blobs.
+func (s *ollamaShow) content() string {
+	h := sha256.New()
+	blobs := 0
+	for line := range strings.Lines(s.Modelfile) {
+		word, path, _ := strings.Cut(strings.TrimSpace(line), " ")
+		_, blob, ok := strings.Cut(path, "sha256-")
+		if ok && (word == "FROM" || word == "ADAPTER") {
+			fmt.Fprintf(h, "%s %q\n", word, blob)
+			blobs++
+		}
+	}
+	fmt.Fprintf(h, "%q %q %q %q\n", s.Template, s.System, s.Parameters, s.Messages)
+	if blobs == 0 {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// stops are the sequences at which the model's own turns end. A request's
+// would replace them.
+func (s *ollamaShow) stops() []string {
+	var all []string
+	for line := range strings.Lines(s.Parameters) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name != "stop" {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		if text, err := strconv.Unquote(value); err == nil {
+			value = text
+		}
+		all = append(all, value)
+	}
+	return all
 }
 
 func (e *Executor) ollamaModels(ctx context.Context) ([]Model, error) {

@@ -2,6 +2,7 @@ package openai_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -132,6 +133,9 @@ func TestOllamaRequest(t *testing.T) {
 			t.Errorf("%s is %v, not %v", key, o[key], want)
 		}
 	}
+	if o := do(1, `{"prompt":"x","max_tokens":12,"top_p":0.5,"seed":3}`); o["top_p"] != 1.0 || o["seed"] != -1.0 {
+		t.Errorf("a greedy job has the options %v", o)
+	}
 	if m := s.asked(t, "/api/chat"); m["truncate"] != false || m["shift"] != false || m["stream"] != true || m["keep_alive"] != "5m0s" {
 		t.Errorf("asked for %v", m)
 	}
@@ -150,6 +154,41 @@ func TestOllamaRequest(t *testing.T) {
 	e = newExecutor(t, openai.Config{URL: s.URL})
 	if o := do(4, small); o["num_ctx"] != 512.0 {
 		t.Errorf("a model of 512 tokens is asked for %v", o["num_ctx"])
+	}
+}
+
+// Models that were made on two machines have one class if they are one model,
+// and keep the ends of their turns beside the job's.
+func TestModelContent(t *testing.T) {
+	class := func(path, weights, template, parameters string) string {
+		t.Helper()
+		s := newOllama(t)
+		s.recorded(t, "/api/chat", "chat.http")
+		show, err := json.Marshal(map[string]string{"modelfile": "# FROM x\nFROM " + path + "/sha256-" + weights + "\nTEMPLATE x\n", "template": template, "parameters": parameters})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.send("/api/show", "application/json", string(show))
+		out, err := execute(t, openai.Config{URL: s.URL}, `{"prompt":"x","max_tokens":12,"stop":"END"}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stop := fmt.Sprint(s.asked(t, "/api/chat")["options"].(map[string]any)["stop"]); parameters != "" && stop != "[<|a|> b END]" {
+			t.Errorf("stops are %s", stop)
+		}
+		return out.Class
+	}
+	same := class("/models", "ab", "T", "")
+	if other := class("/elsewhere", "ab", "T", ""); other != same {
+		t.Errorf("the path is in the class: %s, %s", same, other)
+	}
+	if strings.Contains(same, "bdefa3ac38cd") {
+		t.Errorf("Ollama's digest is in the class: %s", same)
+	}
+	for _, other := range []string{class("/models", "ac", "T", ""), class("/models", "ab", "U", ""), class("/models", "ab", "T", "stop    \"<|a|>\"\nstop  b\nnum_ctx 512")} {
+		if other == same {
+			t.Error("another model has the same class")
+		}
 	}
 }
 

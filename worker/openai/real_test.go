@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,12 +19,13 @@ import (
 	"github.com/consignq/consign/worker/openai"
 )
 
-// realOllama returns the URL of a real Ollama and a model that it has. It
+// realOllama returns the URL of a real Ollama, a model that it has and, where
+// it is our own, the group of its processes. It
 // starts one of its own where CONSIGN_TEST_OLLAMA is 1, with a model from the
 // folder CONSIGN_TEST_MODELS (defaults to ../shared/models beside the
 // repository), and uses the one at that address where it is a URL, with
 // CONSIGN_TEST_MODEL.
-func realOllama(t *testing.T) (url, model string) {
+func realOllama(t *testing.T) (url, model, group string) {
 	t.Helper()
 	url = os.Getenv("CONSIGN_TEST_OLLAMA")
 	switch url {
@@ -35,7 +36,7 @@ func realOllama(t *testing.T) (url, model string) {
 		if model = os.Getenv("CONSIGN_TEST_MODEL"); model == "" {
 			t.Fatal("CONSIGN_TEST_MODEL has to name a model of " + url)
 		}
-		return url, model
+		return url, model, ""
 	}
 	dir := os.Getenv("CONSIGN_TEST_MODELS")
 	if dir == "" {
@@ -58,7 +59,12 @@ func realOllama(t *testing.T) (url, model string) {
 		return strings.TrimSpace(string(out))
 	}
 	t.Cleanup(func() { script("stop", temp) })
-	return script("start", temp, filepath.Join(dir, file)), "stories260k-v3"
+	url = script("start", temp, filepath.Join(dir, file))
+	pid, err := os.ReadFile(filepath.Join(temp, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url, "stories260k-v3", strings.TrimSpace(string(pid))
 }
 
 // openings are prompts that a model of children's stories goes on with.
@@ -69,8 +75,8 @@ var openings = []string{
 
 // A real Ollama, through a queue and the worker's runtime.
 func TestRealOllama(t *testing.T) {
-	url, model := realOllama(t)
-	own := os.Getenv("CONSIGN_TEST_OLLAMA") == "1" // the model is ours, of 512 tokens
+	url, model, group := realOllama(t)
+	own := group != "" // the model is ours, of 512 tokens
 	e := newExecutor(t, openai.Config{URL: url, Threads: 1})
 	c := newFleet(t, 2, e)
 	payload := func(prompt string) string { return `{"prompt":"` + prompt + `","max_tokens":60}` }
@@ -172,26 +178,32 @@ func TestRealOllama(t *testing.T) {
 	})
 
 	t.Run("a lost claim stops the engine", func(t *testing.T) {
-		seen := make(chan error, 1)
-		spy := newExecutor(t, openai.Config{URL: url, Threads: 1, Transport: spyTransport{seen}})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() {
-			time.Sleep(100 * time.Millisecond)
-			cancel(consign.ErrLeaseLost)
-		}()
-		began := time.Now()
-		// Hot enough not to end soon.
-		_, err := spy.Execute(ctx, &worker.Task{Model: model, Payload: []byte(`{"prompt":"Once","max_tokens":131072,"temperature":2,"seed":1}`)})
-		if !errors.Is(err, consign.ErrLeaseLost) {
-			t.Errorf("after %v: %v", time.Since(began), err)
+		if !own || runtime.GOOS != "linux" {
+			t.Skip("looks at the processor time of an Ollama of its own")
 		}
-		// A slot that still ran would hold these up.
-		for range 4 {
-			if _, err := c.Run(t.Context(), inference(model, payload("Once"))); err != nil {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error, 2)
+		for range 2 { // Ollama's slots
+			go func() {
+				// Too hot to end soon.
+				_, err := e.Execute(ctx, &worker.Task{Model: model, Payload: []byte(`{"prompt":"Once","max_tokens":131072,"temperature":2,"seed":1}`)})
+				ended <- err
+			}()
+		}
+		time.Sleep(100 * time.Millisecond)
+		busy := processorTime(t, group, 300*time.Millisecond)
+		cancel(consign.ErrLeaseLost)
+		for range 2 {
+			if err := <-ended; !errors.Is(err, consign.ErrLeaseLost) {
 				t.Error(err)
 			}
 		}
-		t.Logf("left after %v; four jobs more by %v", <-seen, time.Since(began).Round(time.Millisecond))
+		time.Sleep(200 * time.Millisecond)
+		idle := processorTime(t, group, 300*time.Millisecond)
+		t.Logf("of 300 ms Ollama computed %v before and %v after", busy, idle)
+		if busy < 50*time.Millisecond || idle > 20*time.Millisecond {
+			t.Errorf("of 300 ms Ollama computed %v before and %v after", busy, idle)
+		}
 	})
 
 	t.Run("jobs a second", func(t *testing.T) {
@@ -218,24 +230,30 @@ func TestRealOllama(t *testing.T) {
 	})
 }
 
-// spyTransport notes how the body of a chat was left.
-type spyTransport struct{ seen chan<- error }
-
-func (s spyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	res, err := http.DefaultTransport.RoundTrip(r)
-	if err == nil && r.URL.Path == "/api/chat" {
-		res.Body = spyBody{res.Body, r.Context(), s.seen}
+// processorTime is what the processes of a group use of the time to come.
+func processorTime(t *testing.T, group string, during time.Duration) time.Duration {
+	t.Helper()
+	used := func() (ticks int64) {
+		files, err := filepath.Glob("/proc/[0-9]*/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			stat, err := os.ReadFile(file)
+			if err != nil {
+				continue // it has ended
+			}
+			// After the name in brackets: state, parent, group, ...
+			f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+			if f[2] == group {
+				user, _ := strconv.ParseInt(f[11], 10, 64)
+				system, _ := strconv.ParseInt(f[12], 10, 64)
+				ticks += user + system
+			}
+		}
+		return ticks
 	}
-	return res, err
-}
-
-type spyBody struct {
-	io.ReadCloser
-	ctx  context.Context
-	seen chan<- error
-}
-
-func (b spyBody) Close() error {
-	b.seen <- context.Cause(b.ctx)
-	return b.ReadCloser.Close()
+	before := used()
+	time.Sleep(during)
+	return time.Duration(used()-before) * 10 * time.Millisecond
 }
