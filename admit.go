@@ -25,7 +25,7 @@ func (c *Config) admit(account string, r *SubmitRequest) (draft *Job, spec *Spec
 		return nil, nil, err
 	}
 	if !text(account) {
-		return nil, nil, fieldError("account", fmt.Sprintf("is not a name: %.80q", account), "use UTF-8 of at most 1,024 bytes")
+		return nil, nil, fieldError("account", fmt.Sprintf("is not a name: %.80q", account), "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	}
 	id := r.ID
 	if id.IsZero() {
@@ -79,7 +79,9 @@ func (c *Config) admitPayload(r *SubmitRequest) (chars uint32, err error) {
 		return 0, fieldError("header", "is empty", "send H of the sealed payload")
 	case r.PromptBytes > size:
 		return 0, fieldError("prompt_bytes", fmt.Sprintf("is %d, more than the %d bytes of ciphertext", r.PromptBytes, size), "declare the prompt's length in bytes before sealing")
-	case uint64(chars) > r.PromptBytes || uint64(chars) < r.PromptBytes/4:
+	case chars == 0:
+		return 0, fieldError("chars", "is missing", "declare the prompt's length in Unicode code points: it cannot be counted in a sealed payload")
+	case uint64(chars) > r.PromptBytes || 4*uint64(chars) < r.PromptBytes:
 		return 0, fieldError("chars", fmt.Sprintf("is %d for a prompt of %d bytes", chars, r.PromptBytes), "declare the prompt's length in Unicode code points: each takes one to four bytes")
 	}
 	return chars, nil
@@ -108,9 +110,9 @@ func (c *Config) admitWishes(kind *Kind, r *SubmitRequest) error {
 	case kind.Models != nil && r.Model != "" && !slices.Contains(kind.Models, r.Model):
 		return fieldError("model", fmt.Sprintf("is unknown: %.80q", r.Model), "use one of "+strings.Join(kind.Models, ", "))
 	case !text(r.Model):
-		return fieldError("model", "is not a name", "use UTF-8 of at most 1,024 bytes")
+		return fieldError("model", "is not a name", "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	case !text(r.Comparator):
-		return fieldError("comparator", "is not a name", "use UTF-8 of at most 1,024 bytes")
+		return fieldError("comparator", "is not a name", "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	case r.Policy > PolicyCheap:
 		return fieldError("policy", fmt.Sprintf("is %d", uint8(r.Policy)), "use PolicyAuto, PolicyFast or PolicyCheap")
 	case r.Priority > PriorityLow:
@@ -130,12 +132,7 @@ func (c *Config) admitWishes(kind *Kind, r *SubmitRequest) error {
 	if r.Deadline > 0 && r.Deadline <= r.Delay {
 		return fieldError("deadline_seconds", "passes before the delay is over", "give a deadline after the delay")
 	}
-	for k, v := range r.Labels {
-		if k == "" || strings.ContainsAny(k, "=,") || strings.ContainsAny(v, "=,") || !text(k) || !text(v) {
-			return fieldError("labels", fmt.Sprintf("hold %.80q", k+"="+v), "use names and values without '=' and ','")
-		}
-	}
-	return nil
+	return checkLabels("labels", r.Labels)
 }
 
 // resolve returns the policy that PolicyAuto stands for.
@@ -157,8 +154,10 @@ func (c *Config) kindNames() string {
 	return strings.Join(names, ", ")
 }
 
-// text reports whether s can stand in a record.
-func text(s string) bool { return len(s) <= maxText && utf8.ValidString(s) }
+// text reports whether s can stand in a record, and in any store.
+func text(s string) bool {
+	return len(s) <= maxText && utf8.ValidString(s) && !strings.Contains(s, "\x00")
+}
 
 // firstOf returns the first of the values that is not zero.
 func firstOf[T comparable](values ...T) T {

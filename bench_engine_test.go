@@ -46,10 +46,9 @@ func (s *backlog) serve(out *output, in []input) []input {
 			for i < len(queue) && !r.after.Before(Place{queue[i].Key, queue[i].ID}) {
 				i++
 			}
-			page := queue[i:min(len(queue), i+r.n)]
+			page := slices.Grow(slices.Clone(queue[i:min(len(queue), i+r.n)]), r.n)
 			for len(page) < r.n {
-				j := s.job(r.lane.Lane, r.lane.text)
-				page = append(page[:len(page):len(page)], j)
+				page = append(page, s.job(r.lane.Lane, r.lane.text))
 			}
 			s.lanes[r.lane.text] = nil
 			in = append(in, inPage{r.lane, r.n, page, nil})

@@ -49,6 +49,9 @@ type Config struct {
 	// Retention is how long a job that has ended is kept, AckRetention how
 	// long after it was acknowledged. Default to 24 h and 10 min.
 	Retention, AckRetention time.Duration
+	// DrainTimeout is how long a queue that is told to end waits for what
+	// workers still return. Defaults to 30 s.
+	DrainTimeout time.Duration
 	// MaxPayload and MaxResult are the largest in bytes. Default to 16 MiB.
 	MaxPayload, MaxResult int
 
@@ -99,6 +102,7 @@ func (c Config) withDefaults() Config {
 	def(&c.BackoffMax, 5*time.Minute)
 	def(&c.Retention, 24*time.Hour)
 	def(&c.AckRetention, 10*time.Minute)
+	def(&c.DrainTimeout, 30*time.Second)
 	if c.Scheduler == nil {
 		c.Scheduler = FourSignals{}
 	}
@@ -131,7 +135,7 @@ func (c *Config) validate() error {
 		return fieldError("config.store", "is missing", "give a Store, memdb.New() for one")
 	}
 	for name, d := range map[string]time.Duration{"lease": c.Lease, "attempt_limit": c.AttemptLimit, "queue_time": c.QueueTime,
-		"backoff_base": c.BackoffBase, "backoff_max": c.BackoffMax, "retention": c.Retention, "ack_retention": c.AckRetention} {
+		"backoff_base": c.BackoffBase, "backoff_max": c.BackoffMax, "retention": c.Retention, "ack_retention": c.AckRetention, "drain_timeout": c.DrainTimeout} {
 		if d < 0 {
 			return fieldError("config."+name, "is negative", "give a duration above zero, or zero for the default")
 		}

@@ -26,6 +26,7 @@ type engine struct {
 	workers map[WorkerID]*worker
 	pairs   map[string]map[WorkerID]bool // PRIVATE: who may run an account's jobs
 	waiters map[*call]*waiter
+	flying  map[*call]*waiter // those that are being given a job
 
 	changes   uint64 // made by this engine
 	changeTag [8]byte
@@ -43,8 +44,10 @@ type entry struct {
 	job     *Job // nil: not read yet
 	op      *op  // in flight
 	line    []*op
-	reports int  // log entries of this version, the transition's included
-	passed  bool // its ticket was passed over meanwhile: offer it again
+	reports int    // log entries of this version, the transition's included
+	lines   int    // of them, reported since this process knows the attempt
+	counted uint64 // the version that they are of
+	passed  *Job   // its ticket, which was passed over meanwhile: offer it again
 }
 
 // newEngine makes an engine. The tag makes its change IDs its own.
@@ -53,7 +56,7 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{},
+		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{},
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage
@@ -70,9 +73,7 @@ func (e *engine) Step(now Instant, inputs []input) *output {
 	}
 	e.passTime()
 	e.pumpEffects()
-	if !e.closing {
-		e.out.next = e.nextWake()
-	}
+	e.out.next = e.nextWake()
 	return &e.out
 }
 
@@ -159,18 +160,32 @@ func (e *engine) run(o *op) {
 func (e *engine) try(ent *entry, o *op) {
 	ent.op = o
 	if ent.job == nil && o.job == nil {
-		e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
+		e.readFirst(ent, o)
 		return
 	}
-	if ent.job == nil {
+	found := ent.job == nil
+	if found {
 		ent.job = o.job
 	}
 	o.job = nil // a second try starts from what the store has
 	done, err := e.decide(ent, o)
+	if done && err != nil && !o.fresh {
+		e.readFirst(ent, o) // before it is refused: another coordinator may have moved the job
+		return
+	}
 	if done {
 		e.reply(o, ent.job, err)
+		if found && o.kind == opTime {
+			ent.job = nil // nothing came of it, and a scan's word is old
+		}
 		e.finish(ent)
 	}
+}
+
+// readFirst has the operation decided on what the store has.
+func (e *engine) readFirst(ent *entry, o *op) {
+	ent.job = nil
+	e.out.reads = append(e.out.reads, read{kind: readJob, id: o.id})
 }
 
 // finish ends the operation in flight and starts the next in line. A job that
@@ -178,19 +193,37 @@ func (e *engine) try(ent *entry, o *op) {
 func (e *engine) finish(ent *entry) {
 	id := ent.op.id
 	ent.op = nil
+	if ent.job != nil && ent.job.State == StateNone {
+		ent.job = nil // the draft of a refused submit is nobody else's
+	}
 	if len(ent.line) > 0 {
 		next := ent.line[0]
 		ent.line = ent.line[1:]
 		e.try(ent, next)
 		return
 	}
-	if ent.job != nil && ent.job.State == StateRunning {
+	if ent.job != nil && ent.job.State == StateRunning && e.runsHere(ent.job) {
 		return
 	}
 	delete(e.jobs, id)
-	if ent.passed && ent.job != nil && ent.job.State == StateQueued {
+	switch {
+	case ent.passed == nil:
+	case ent.job == nil:
+		e.ready.setAside(ent.passed, e.now)
+	case ent.job.State == StateQueued:
 		e.offer(ent.job)
 	}
+}
+
+// runsHere reports whether a worker of this process got the job from it: then
+// its word on the job comes here, and the job is kept at hand for it.
+func (e *engine) runsHere(j *Job) bool {
+	w := e.workers[j.Worker]
+	if w == nil {
+		return false
+	}
+	_, ok := w.running[j.Claim]
+	return ok
 }
 
 // commitOp sends an operation's transition to the store.
@@ -229,14 +262,21 @@ func (in inCommitted) apply(e *engine) {
 func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 	err := oc.err
 	if oc.unknown != nil {
-		err = oc.unknown
+		err, o.unsure = oc.unknown, true
 	}
-	ent.job = nil // the store knows
 	e.refused(ent, o, err)
 }
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
+	if err == ErrGuard || err == ErrVersion || o.unsure || o.kind == opTime {
+		ent.job = nil // the store knows
+	}
+	if o.unsure && o.next.Job.State == StateQueued {
+		ticket := *o.next.Job // it may be there: then it has a ticket
+		ticket.Version = 0    // to be read before it is claimed
+		ent.passed = &ticket
+	}
 	e.finish(ent)
 	o.refused(e, err)
 }
@@ -259,7 +299,10 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, in.err)
 			continue
 		}
-		ent.job, ent.reports = in.jobs[i], 0
+		ent.job, o.fresh = in.jobs[i], true
+		if ent.job == nil || ent.job.Version != ent.counted {
+			ent.reports, ent.lines = 0, 0
+		}
 		if ent.job == nil && o.kind != opSubmit {
 			e.refused(ent, o, ErrNotFound)
 			continue
@@ -326,11 +369,12 @@ func (in inPage) apply(e *engine) {
 	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
 		ent := e.jobs[j.ID]
 		if ent != nil {
-			ent.passed = true
+			ent.passed = j
 		}
 		return ent != nil
 	})
 	e.matchGroup(in.lane.group)
+	e.rematch(in.lane.group)
 }
 
 // inLanes tells, at the start, which lanes have tickets in the store.

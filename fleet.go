@@ -96,7 +96,12 @@ func (in inClaim) apply(e *engine) {
 // reclaim finds the blocked claim a ticket, or lets it wait for one.
 func (e *engine) reclaim(wt *waiter) {
 	w := wt.worker
-	if e.workers[w.ID] != w {
+	delete(e.flying, wt.call)
+	if wt.abandoned {
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: errAbandoned})
+		return
+	}
+	if e.closing || e.workers[w.ID] != w {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
@@ -121,12 +126,16 @@ func (e *engine) reclaim(wt *waiter) {
 // assign claims the job for the waiter. It reports false for a stale ticket.
 func (e *engine) assign(wt *waiter, job *Job) bool {
 	if ent := e.jobs[job.ID]; ent != nil {
-		ent.passed = true
+		ent.passed = job
 		return false
 	}
 	w := wt.worker
 	o := &op{kind: opClaim, id: job.ID, job: job, ticket: job, waiter: wt, ev: Event{
 		Kind: EventClaim, Claim: wt.claim, Worker: w.ID, Lease: e.config.Lease, Limit: e.attemptLimit(job, w)}}
+	if job.Version == 0 {
+		o.job = nil // nobody knows whether it was ever stored
+	}
+	e.flying[wt.call] = wt
 	e.run(o)
 	return true
 }
@@ -156,6 +165,7 @@ func (e *engine) attemptLimit(j *Job, w *worker) Instant {
 func (e *engine) assigned(o *op, spec *Spec) {
 	job := o.next.Job
 	wt := o.waiter
+	delete(e.flying, wt.call)
 	wt.worker.running[job.Claim] = job.ID
 	wt.worker.FreeSlots = max(0, wt.worker.FreeSlots-1)
 	if spec == nil {
@@ -188,14 +198,14 @@ func (in inSpec) apply(e *engine) {
 // claimRefused carries on after a claim that was not committed: the ticket is
 // stale or the store is in trouble.
 func (e *engine) claimRefused(o *op, err error) {
+	if err != ErrNotFound {
+		e.ready.setAside(o.ticket, e.now) // whether it is still there only the store knows
+	}
 	if err == ErrVersion || err == ErrNotFound {
 		e.reclaim(o.waiter)
 		return
 	}
-	// Whether the ticket is still there only the store knows.
-	if l, bad := e.ready.lane(o.ticket.Lane); bad == nil {
-		e.ready.rescan(l, o.ticket.Key)
-	}
+	delete(e.flying, o.waiter.call)
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
 }
 
@@ -207,6 +217,10 @@ var errAbandoned = errors.New("consign: nobody waits for the claim")
 type inAbandon struct{ *call }
 
 func (in inAbandon) apply(e *engine) {
+	if wt := e.flying[in.call]; wt != nil {
+		wt.abandoned = true // should it come to nothing, it does not wait again
+		return
+	}
 	wt := e.waiters[in.call]
 	if wt == nil {
 		return
@@ -239,11 +253,7 @@ func (e *engine) offer(job *Job) {
 // matchGroup gives the group's tickets to those who wait for them.
 func (e *engine) matchGroup(g *group) {
 	for g.anyWaiting() {
-		l := e.matcher.front(g)
-		if l == nil {
-			return
-		}
-		i, wt := e.matcher.takerIn(l, e.now)
+		l, i, wt := e.matcher.matchIn(g, e.now)
 		if wt == nil {
 			return
 		}
@@ -254,6 +264,24 @@ func (e *engine) matchGroup(g *group) {
 		e.unwait(wt)
 		if !e.assign(wt, job) {
 			e.reclaim(wt)
+		}
+	}
+}
+
+// rematch lets those look further who waited for a page of the group and got
+// nothing from it.
+func (e *engine) rematch(g *group) {
+	for _, l := range slices.Clone(g.links) {
+		for el := l.class.waiting.Front(); el != nil; el = l.class.waiting.Front() {
+			wt := el.Value.(*waiter)
+			job := e.matcher.pick(wt.worker, e.now)
+			if job == nil {
+				break // nor would the others of its class
+			}
+			e.unwait(wt)
+			if !e.assign(wt, job) {
+				e.reclaim(wt)
+			}
 		}
 	}
 }
@@ -279,15 +307,23 @@ func (e *engine) attemptOver(was *Job, told bool) {
 	}
 }
 
-// claimLost is a claim that is not current, as its worker will be told. What
-// this process thinks of the job may be out of date.
+// judgeLost decides about a claim that the store would not renew. One that
+// completed meanwhile is not lost: its heartbeat was under way (silo #399).
+func (e *engine) judgeLost(j *Job, o *op) (done bool, err error) {
+	if !o.fresh {
+		return true, ErrGuard // so says the store: see what it has
+	}
+	if j.Claim != o.claim || j.Worker != o.worker || j.State != StateRunning && j.State != StateValidating && j.State != StateCompleted {
+		e.claimLost(Claim{o.id, o.claim}, o.worker)
+	}
+	return true, nil
+}
+
+// claimLost is a claim that is not current, as its worker will be told.
 func (e *engine) claimLost(c Claim, id WorkerID) {
 	if w := e.workers[id]; w != nil {
 		delete(w.running, c.Claim)
 		w.lost = append(w.lost, c)
-	}
-	if ent := e.jobs[c.Job]; ent != nil && ent.op == nil && ent.job != nil && ent.job.Claim == c.Claim {
-		delete(e.jobs, c.Job)
 	}
 }
 

@@ -9,12 +9,19 @@ import (
 // received it may use the call again.
 type call struct{ reply chan reply }
 
-var calls = sync.Pool{New: func() any { return &call{reply: make(chan reply, 1)} }}
+func newCall() *call { return &call{reply: make(chan reply, 1)} }
 
-func newCall() *call { return calls.Get().(*call) }
+// newCall returns a call that is not in use. The pool is the queue's own: a
+// channel made in one testing/synctest bubble is of no use in another.
+func (q *Queue) newCall() *call {
+	if c, ok := q.calls.Get().(*call); ok {
+		return c
+	}
+	return newCall()
+}
 
-func (c *call) received(r reply) (reply, error) {
-	calls.Put(c)
+func (q *Queue) received(c *call, r reply) (reply, error) {
+	q.calls.Put(c)
 	r.call = nil
 	return r, r.err
 }
@@ -25,7 +32,7 @@ type inbox struct {
 	items   []input
 	spare   []input
 	wake    chan struct{}
-	refused bool // no more calls; answers still come in
+	refused bool // no more new work; what is under way still comes in
 	closed  bool // nobody reads any more
 }
 
@@ -37,10 +44,15 @@ func (b *inbox) push(in ...input) {
 	b.signal()
 }
 
-// call adds a call, unless the queue is shutting down.
-func (b *inbox) call(in ...input) error {
+// call adds calls that bring or ask for work, unless the queue is to end.
+func (b *inbox) call(in ...input) error { return b.add(true, in) }
+
+// late adds a call about work that there is already, until the queue has ended.
+func (b *inbox) late(in input) error { return b.add(false, []input{in}) }
+
+func (b *inbox) add(work bool, in []input) error {
 	b.mu.Lock()
-	if b.refused || b.closed {
+	if b.closed || b.refused && work {
 		b.mu.Unlock()
 		return ErrClosed
 	}
@@ -200,10 +212,11 @@ func (t *topics) publish(jobs []*Job) {
 	}
 }
 
-// ask posts an input made for a new call and waits for the reply.
+// ask posts an input about work that there is already, made for a new call,
+// and waits for the reply.
 func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) {
-	c := newCall()
-	if err := q.inbox.call(make(c)); err != nil {
+	c := q.newCall()
+	if err := q.inbox.late(make(c)); err != nil {
 		return reply{}, err
 	}
 	return q.await(ctx, c)
@@ -212,13 +225,13 @@ func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) 
 func (q *Queue) await(ctx context.Context, c *call) (reply, error) {
 	select {
 	case r := <-c.reply:
-		return c.received(r)
+		return q.received(c, r)
 	case <-ctx.Done():
 		return reply{}, ctx.Err()
 	case <-q.ended:
 		select {
 		case r := <-c.reply:
-			return c.received(r)
+			return q.received(c, r)
 		default:
 			return reply{}, ErrClosed
 		}

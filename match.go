@@ -84,6 +84,8 @@ type waiter struct {
 	worker *worker
 	claim  ClaimID
 	places []waiterPlace
+
+	abandoned bool
 }
 
 type waiterPlace struct {
@@ -265,6 +267,12 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 		}
 	}
 	if best.lane == nil {
+		m.beyond(&w.class.links, func(g *group) bool {
+			m.consider(&best, g, w, now)
+			return best.lane != nil
+		})
+	}
+	if best.lane == nil {
 		return nil
 	}
 	job := m.ready.serve(best.lane, best.index)
@@ -272,6 +280,31 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 		m.wantPage(best.lane)
 	}
 	return job
+}
+
+// beyond visits the first groups of the heap, whatever their keys, until visit
+// says that it has found something: the nearest ones may be loading, or closed
+// to this worker for a while.
+func (m *matcher) beyond(h *linkHeap, visit func(*group) (found bool)) {
+	var seen []*linkSlot
+	for len(*h) > 0 && len(seen) < maxCandidates {
+		s := (*h)[0]
+		if key := s.link.group.key(); s.key != key {
+			s.key = key
+			heap.Fix(h, 0)
+			continue
+		}
+		if s.key == never {
+			break
+		}
+		seen = append(seen, heap.Pop(h).(*linkSlot))
+		if visit(s.link.group) {
+			break
+		}
+	}
+	for _, s := range seen {
+		heap.Push(h, s)
+	}
 }
 
 // candidate is a ticket that a worker may take, and how soon it counts.
@@ -364,20 +397,21 @@ func (m *matcher) excluded(l *lane, j *Job, w *worker, now Instant) bool {
 	return false
 }
 
-// front returns the lane whose turn it is among those with a ticket at hand.
-func (m *matcher) front(g *group) *lane {
+// matchIn finds a ticket for a blocked claim: of the account whose turn it is,
+// or of the next one whose tickets somebody may take.
+func (m *matcher) matchIn(g *group, now Instant) (*lane, int, *waiter) {
 	turns := 0
 	for el := g.turns.Front(); el != nil && turns < maxTurns; el = el.Next() {
 		l := el.Value.(*lane)
-		if len(l.window) > 0 {
-			return l
-		}
-		if m.ready.wantsLoad(l) {
+		if len(l.window) == 0 && m.ready.wantsLoad(l) {
 			m.wantPage(l)
+		}
+		if i, wt := m.takerIn(l, now); wt != nil {
+			return l, i, wt
 		}
 		turns++
 	}
-	return nil
+	return nil, 0, nil
 }
 
 // takerIn finds a ticket near the front of the lane that a blocked claim may

@@ -16,6 +16,7 @@ const (
 	opCancel
 	opAcknowledge
 	opTime // due or lapsed
+	opLost // a claim that could not be renewed: lost, or completed meanwhile
 	opExplain
 )
 
@@ -40,8 +41,10 @@ type op struct {
 	lapsed  bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
+	was    *Job // before the change in flight
 	next   Transition
 	tries  int
+	fresh  bool // the job was read for it
 	unsure bool // the last commit may have been applied
 }
 
@@ -52,8 +55,10 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 	case opSubmit:
 		return e.decideSubmit(ent, o)
 	case opClaim:
-		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = true // somebody was faster
+		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now || ent.job.Lane != o.ticket.Lane {
+			if ent.job.State == StateQueued { // not ready; else somebody was faster
+				ent.passed = ent.job
+			}
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -62,7 +67,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return true, err
 		}
 		if o.kind == opReport {
-			return e.decideReport(ent, o), nil
+			return e.decideReport(ent, o)
 		}
 	case opCancel, opAcknowledge, opExplain:
 		if ent.job.Account != o.account || ent.job.Purged {
@@ -75,6 +80,8 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 		if o.kind == opAcknowledge && ent.job.AckedAt != 0 || o.kind == opCancel && ent.job.State == StateCancelled {
 			return true, nil
 		}
+	case opLost:
+		return e.judgeLost(ent.job, o)
 	case opTime:
 		if done := e.judgeTime(ent.job, o); done {
 			return true, nil
@@ -87,6 +94,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	o.change = e.changeID()
 	o.ev.Change = o.change
+	o.was = ent.job
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
 	}
@@ -96,11 +104,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 		c.Spec = o.spec
 		c.Counters = holdCredit(o.next.Job)
 	case o.ev.Kind == EventComplete:
-		c.Done = o.done
-		c.Done.AcceptedAt = e.now
-		if a := c.Done.Acceptance; a != nil {
-			a.AcceptedAt, a.Custody = int64(e.now), ent.job.Custody
-		}
+		c.Done = o.done.accepted(ent.job, e.now)
 	case o.ev.Kind == EventPurge && ent.job.Purged:
 		c.Delete = true
 	case o.ev.Kind == EventPurge:
@@ -112,6 +116,19 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	return false, nil
 }
 
+// accepted returns a copy that says when, and in whose custody the job is. A
+// store may hold the one of an earlier try.
+func (d *Done) accepted(j *Job, now Instant) *Done {
+	done := *d
+	done.AcceptedAt = now
+	if d.Acceptance != nil {
+		a := *d.Acceptance
+		a.AcceptedAt, a.Custody = int64(now), j.Custody
+		done.Acceptance = &a
+	}
+	return &done
+}
+
 // decideSubmit admits a new job, or recognises one that is there already.
 func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 	if there := ent.job; there != nil && there.State != StateNone {
@@ -120,11 +137,16 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
 			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+		case there.Lane != o.draft.Lane || there.Custody != o.draft.Custody:
+			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}
 		return true, nil
 	}
 	if ent.job == nil { // a second try: the store has none
 		ent.job = o.draft
+	}
+	if o.spec.Privacy == PrivacyPrivate && len(e.pairs[o.account]) == 0 {
+		return true, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, o.account)
 	}
 	return e.transition(ent, o)
 }
@@ -174,14 +196,21 @@ func (in inDone) apply(e *engine) {
 // maxReports bounds the log of one attempt.
 const maxReports = 100_000
 
+// reportTick is how often a report may have a number, over a whole attempt.
+const reportTick = 256 * time.Microsecond
+
 // decideReport adds a worker's lines to the log, under the guard of its claim.
-func (e *engine) decideReport(ent *entry, o *op) (done bool) {
-	o.change = e.changeID()
-	if ent.reports == 0 {
-		// After a restart the entries of this version are not known: number
-		// from the time, which only grows.
-		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
+func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
+	if ent.lines += len(o.items); ent.lines > maxReports {
+		ent.lines -= len(o.items)
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
 	}
+	o.change = e.changeID()
+	// The entries of this version may not be known, after a restart for one,
+	// and a number that is taken would lose the line: so numbers keep up with
+	// the time, which only grows.
+	ent.reports = max(ent.reports, 1+int(e.now.Sub(ent.job.ClaimedAt)/reportTick))
+	ent.counted = ent.job.Version
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
 		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
@@ -190,7 +219,7 @@ func (e *engine) decideReport(ent *entry, o *op) (done bool) {
 	}
 	o.next = Transition{Job: ent.job}
 	e.commitOp(o, c)
-	return false
+	return false, nil
 }
 
 // committed carries on after an operation's change is durable.
@@ -202,8 +231,9 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		e.finish(ent)
 		return
 	}
-	was, job := ent.job, o.next.Job
-	ent.job, ent.reports = job, len(o.next.Log)
+	was, job := o.was, o.next.Job
+	ent.job, ent.counted = job, job.Version
+	ent.reports, ent.lines = len(o.next.Log), 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}
@@ -222,7 +252,9 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	if was.State == StateQueued && o.kind != opClaim {
 		e.ready.remove(was)
 	}
-	ent.passed = ent.passed || job.State == StateQueued
+	if job.State == StateQueued {
+		ent.passed = job
+	}
 	e.finish(ent)
 }
 
@@ -231,6 +263,11 @@ func (o *op) refused(e *engine, err error) {
 	switch {
 	case o.kind == opClaim:
 		e.claimRefused(o, err)
+		return
+	case o.kind == opLost:
+		if err == ErrNotFound {
+			e.claimLost(Claim{o.id, o.claim}, o.worker)
+		}
 		return
 	case o.kind == opTime:
 		if err != ErrGuard && err != ErrNotFound {
@@ -272,10 +309,6 @@ func (in inSubmit) apply(e *engine) {
 		return
 	}
 	j.Lane, j.Account = lane.text, lane.Account // one copy of each text
-	if lane.Needs.Private && len(e.pairs[j.Account]) == 0 {
-		e.reply(in.op, nil, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, j.Account))
-		return
-	}
 	in.op.job = j
 	e.run(in.op)
 }

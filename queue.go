@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,6 +25,7 @@ type Queue struct {
 	commits *pipe[*commit]
 	tasks   *pipe[func(context.Context) input]
 	topics  topics
+	calls   sync.Pool // of *call
 	nonces  nonces
 
 	running sync.Mutex    // held by Run
@@ -56,7 +58,7 @@ const (
 	commitsInFlight = 2
 	commitBatch     = 1000
 	readsInFlight   = 4
-	shutdownGrace   = 10 * time.Second       // for what is under way when Run is told to end
+	storeGrace      = 10 * time.Second       // for the store, when all else has drained
 	storeRetry      = 100 * time.Millisecond // after an Apply whose outcome is unknown
 )
 
@@ -64,10 +66,11 @@ const (
 // monotonic clock: setting the machine's clock moves no lease and no deadline.
 func (q *Queue) now() Instant { return At(q.began.Add(time.Since(q.began))) }
 
-// Run works the queue until ctx is done; then it refuses new calls, lets what
-// is under way reach the store, and returns ctx's error. All its goroutines
-// have ended by then. It returns at once if the store cannot be read. A Queue
-// runs once.
+// Run works the queue until ctx is done, and then drains: it takes in and hands
+// out no more work, waits up to Config.DrainTimeout for what workers still
+// return, and lets all that reach the store. It returns ctx's error, with all
+// its goroutines ended. It returns at once if the store cannot be read. A
+// Queue runs once.
 func (q *Queue) Run(ctx context.Context) error {
 	if !q.running.TryLock() {
 		return errors.New("consign: the queue runs already, or has ended: make a new one")
@@ -83,7 +86,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	// What has been started is finished, unless the store takes for ever.
 	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(shutdownGrace, abandon) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(q.config.DrainTimeout+storeGrace, abandon) })()
 	var group sync.WaitGroup
 	q.commits.start(&group, func(batch []*commit) { q.inbox.push(q.apply(work, batch)) })
 	q.tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
@@ -102,24 +105,29 @@ func (q *Queue) loop(ctx context.Context, e *engine) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	done := ctx.Done()
-	pending := 0 // answers that the engine waits for
+	var drained Instant // when a queue that is to end waits no longer; zero: it is not
+	pending := 0        // answers that the engine waits for
 	for {
 		inputs := q.inbox.take()
 		pending -= answersIn(inputs)
 		out := e.Step(q.now(), inputs)
 		pending += q.carryOut(out)
 		q.inbox.recycle(inputs)
-		if done == nil && pending == 0 && q.inbox.empty() {
+		if drained != 0 && pending == 0 && q.inbox.empty() && (q.now() >= drained || !e.holds()) {
 			return
 		}
-		if out.next != 0 {
-			timer.Reset(max(0, out.next.Sub(q.now())))
+		next := out.next
+		if drained > q.now() {
+			next = earliest(next, drained)
+		}
+		if next != 0 {
+			timer.Reset(max(0, next.Sub(q.now())))
 		}
 		select {
 		case <-q.inbox.wake:
 		case <-timer.C:
 		case <-done:
-			done = nil
+			done, drained = nil, q.now().Add(q.config.DrainTimeout)
 			q.inbox.refuse()
 			q.inbox.push(inClose{})
 		}
@@ -305,6 +313,19 @@ type inClose struct{}
 func (inClose) apply(e *engine) {
 	e.closing = true
 	for _, w := range e.sortedWorkers() {
-		e.dismiss(w, ErrClosed)
+		for _, wt := range slices.Clone(w.waits) {
+			e.unwait(wt)
+			e.reclaim(wt) // which refuses it
+		}
 	}
+}
+
+// holds reports whether a worker that is alive holds a claim.
+func (e *engine) holds() bool {
+	for _, w := range e.workers {
+		if len(w.running) > 0 && e.now.Sub(w.seen) < e.config.Lease {
+			return true
+		}
+	}
+	return false
 }

@@ -281,6 +281,15 @@ func (r *readyIndex) evict(except *lane) bool {
 	return false
 }
 
+// asideFor is how long a ticket rests that could not be claimed, so that the
+// others of its lane go on meanwhile.
+const asideFor = time.Second
+
+// setAside takes in a ticket that the store may still have, a little later.
+func (r *readyIndex) setAside(j *Job, now Instant) {
+	heap.Push(&r.delayed, delay{at: now.Add(asideFor), job: j})
+}
+
 // remove takes a job out of its window, if it is there.
 func (r *readyIndex) remove(j *Job) {
 	l := r.lanes[j.Lane]

@@ -22,8 +22,9 @@ type Scheduler interface {
 	// competes for the ticket against others by the same measure. No ticket
 	// waits longer, because of scores, than their widest difference.
 	//
-	// A worker's next ticket is looked for among those within a second of the
-	// first in line and those for its warm models; a ticket's worker among the
+	// Within a lane the line is kept: only the tickets at the front of lanes
+	// compete. A worker's next ticket is looked for among those within a second
+	// of the first and those for its warm models; a ticket's worker among the
 	// longest-waiting ones of each capability class, warm ones first.
 	Score(t *Ticket, w *WorkerState, now Instant) time.Duration
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -159,11 +160,8 @@ type session struct {
 }
 
 func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, error) {
-	if err := h.Capabilities.validate(); err != nil {
+	if err := h.validate(); err != nil {
 		return HeartbeatReply{}, err
-	}
-	if h.FreeSlots < 0 || h.MaxWarm < 0 {
-		return HeartbeatReply{}, fieldError("worker.free_slots", "or max_warm is negative", "declare zero or more")
 	}
 	r, err := s.q.ask(ctx, func(c *call) input { return inHeartbeat{c, s.id, h} })
 	if err != nil {
@@ -179,7 +177,7 @@ func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, e
 }
 
 func (s *session) Claim(ctx context.Context) (Assignment, error) {
-	c := newCall()
+	c := s.q.newCall()
 	if err := s.q.inbox.call(inClaim{c, s.id, NewClaimID()}); err != nil {
 		return Assignment{}, err
 	}
@@ -248,8 +246,11 @@ func (s *session) Release(ctx context.Context, r Release) error {
 	return s.about(ctx, r.Claim, &op{kind: opEvent, ev: Event{Kind: EventRelease, Reason: reason(r.Reason)}})
 }
 
-// reason bounds what a worker says.
-func reason(s string) string { return s[:min(len(s), 4096)] }
+// reason makes what a worker says fit to keep: short, UTF-8, without NUL.
+func reason(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 4096)], "\uFFFD")
+	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+}
 
 // about sends an operation on a claim of this worker.
 func (s *session) about(ctx context.Context, c Claim, o *op) error {
@@ -273,6 +274,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	if len(c.Result) > s.q.config.MaxResult {
 		return fieldError("result", fmt.Sprintf("has %d bytes", len(c.Result)), fmt.Sprintf("send at most %d bytes", s.q.config.MaxResult))
 	}
+	if s.q.config.NoReceipts && c.Record != nil {
+		return fieldError("record", "is there, and this queue takes results without one", "leave it out, as Assignment.Receipts says")
+	}
 	done := &Done{ID: c.Job, Claim: c.Claim.Claim, Worker: s.id, Result: c.Result, ExitStatus: c.ExitStatus, Verification: VerificationUnverified}
 	hash := sha256.Sum256(c.Result)
 	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)))) //nolint:gosec // the bits
@@ -286,8 +290,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	}
 	if bad != nil {
 		// Only the holder of the claim gets here with an effect: the engine
-		// fences it like any other word of a worker's.
-		o = &op{kind: opEvent, ev: Event{Kind: EventReject, Reason: reason(bad.Error())}}
+		// fences it like any other word of a worker's. After the job's
+		// completion it is compared with that one, as any other.
+		o.ev = Event{Kind: EventReject, Reason: reason(bad.Error())}
 	}
 	if err := s.about(ctx, c.Claim, o); err != nil {
 		return err
@@ -321,7 +326,7 @@ func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, do
 		return err
 	}
 	if record.ExitStatus != int64(c.ExitStatus) {
-		return fmt.Errorf("%w: record.exit_status is %d, the completion says %d", ErrBadResult, record.ExitStatus, c.ExitStatus)
+		return &ReceiptError{Field: "record.exit_status", Problem: fmt.Sprintf("is %d, and the completion says %d", record.ExitStatus, c.ExitStatus), Err: ErrBadResult}
 	}
 	done.Record = c.Record
 	done.Verification = VerificationVerified

@@ -95,25 +95,29 @@ var (
 // reading again.
 type ChangeID [16]byte
 
-// Change is one atomic step. Zero fields do nothing.
+// Change is one atomic step. Zero fields do nothing. A change names each
+// document, counter and effect at most once. Texts are UTF-8 without NUL. Of
+// several parts that fail, any one's error is the outcome.
 type Change struct {
 	ID ChangeID
 
 	// Job is written if the stored version is Job.Version-1; version 1 inserts
-	// and needs that there is none. Where LeaseFor is set the store fills
-	// LeaseUntil from its own clock.
+	// and needs that there is none. A running job has LeaseFor set, and the
+	// store fills LeaseUntil from its own clock. Job.Change is ID.
 	Job *Job
 	// Spec and Done are written with Job and belong to it.
 	Spec *Spec
 	Done *Done
-	// Forget deletes the job's spec, done and log; Delete the job itself. Both
-	// apply to Job, whose version must be stored as Job.Version-1.
+	// Forget deletes the job's spec, done and log; Delete the job itself, with
+	// all that belongs to it. Both apply to Job, whose version must be stored as
+	// Job.Version-1. With Forget the rest of Job is written as usual.
 	Forget, Delete bool
 
-	// Log holds entries of any jobs. Those of a job that is not there, or is
-	// forgotten, are dropped.
+	// Log holds entries of any jobs, judged after Job is written. Those of a job
+	// that is not there, or was ever forgotten, are dropped, and so is one whose
+	// number the job's log has.
 	Log      []LogEntry
-	Effects  []Effect   // to be carried out later, once
+	Effects  []Effect   // to be carried out later, once; one that waits already is left
 	Drop     []EffectID // carried out now; ErrVersion if one is not there
 	Docs     []Doc      // each written if the stored version is Version-1
 	Counters []Delta

@@ -70,7 +70,7 @@ func (s *submitter) admit(r *SubmitRequest) (input, *call, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c := newCall()
+	c := s.q.newCall()
 	o := &op{kind: opSubmit, call: c, id: draft.ID, account: s.account, draft: draft, spec: spec, ev: Event{Kind: EventSubmit}}
 	return inSubmit{op: o, delay: r.Delay, deadline: r.Deadline}, c, nil
 }
@@ -112,7 +112,8 @@ func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
 		case err != nil:
 			return JobInfo{}, err
 		case j.State.Terminal():
-			return s.q.withResult(ctx, j)
+			// ctx may have ended with the job: whoever waited gets the result.
+			return s.q.withResult(context.WithoutCancel(ctx), j)
 		}
 		select {
 		case <-changed:

@@ -39,7 +39,11 @@ func (e *engine) tickInterval() time.Duration { return max(e.config.Lease/10, 10
 // passTime does what has become due by now.
 func (e *engine) passTime() {
 	t := &e.timer
-	if e.closing {
+	if e.closing { // those who still work keep their leases, and no more
+		if t.tick <= e.now {
+			t.tick = e.now.Add(e.tickInterval())
+			e.flushRenewals()
+		}
 		return
 	}
 	if t.due != 0 && t.due <= e.now && !t.reading {
@@ -70,6 +74,9 @@ func (e *engine) passTime() {
 // nextWake is when Step has something to do without input.
 func (e *engine) nextWake() Instant {
 	t := &e.timer
+	if e.closing {
+		return t.tick
+	}
 	next := earliest(t.tick, e.ready.nextWake())
 	if !t.reading {
 		next = earliest(next, t.due)
@@ -143,7 +150,7 @@ func (e *engine) judgeTime(j *Job, o *op) (done bool) {
 // that is known not to be the worker's is lost.
 func (e *engine) renew(c Claim, w WorkerID) {
 	if ent := e.jobs[c.Job]; ent != nil && ent.job != nil && (ent.job.Claim != c.Claim || ent.job.Worker != w) {
-		e.claimLost(c, w)
+		e.run(&op{kind: opLost, id: c.Job, claim: c.Claim, worker: w})
 		return
 	}
 	t := &e.timer
@@ -180,7 +187,7 @@ func (in inRenewed) apply(e *engine) {
 		case in.err != nil:
 			e.renew(claim, worker) // with the next tick
 		case in.errs[i] != nil:
-			e.claimLost(claim, worker)
+			e.run(&op{kind: opLost, id: r.Job, claim: r.Claim, worker: worker})
 		}
 	}
 }

@@ -47,6 +47,8 @@ type SubmitterAPI interface {
 }
 
 // WorkerAPI is a queue as a worker meets it: it registers and gets a Session.
+// One that crosses a network also has a method Origin() string, the address
+// that was dialled, for the worker to sign; without it that is "inproc".
 type WorkerAPI interface {
 	// Challenge returns what the worker has to sign to register.
 	Challenge(ctx context.Context) (Challenge, error)
@@ -63,7 +65,8 @@ type WorkerAPI interface {
 // was changed.
 type Session interface {
 	// Heartbeat declares capabilities and state, and renews the leases of the
-	// claims that it lists.
+	// claims that it lists. It returns ErrRemoved for a worker that may not
+	// work here.
 	Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, error)
 	// Claim blocks until there is a job for this worker or ctx is done. One
 	// call is one free slot. It returns ErrRemoved for a worker that may not
@@ -109,8 +112,9 @@ type SubmitRequest struct {
 	PayloadHash [32]byte
 	// Header is H of a sealed payload, opaque to the queue.
 	Header []byte
-	// Chars is the prompt's length in characters. For a plain payload it is
-	// counted; where both are given they must agree. For a sealed one it is
+	// Chars is the prompt's length in characters: all of the payload, as the
+	// queue cannot know which part of it is the prompt. For a plain payload it
+	// is counted; where both are given they must agree. For a sealed one it is
 	// required, with PromptBytes.
 	Chars       uint32
 	PromptBytes uint64
@@ -204,9 +208,7 @@ type Claim struct {
 
 // HeartbeatReply answers a heartbeat.
 type HeartbeatReply struct {
-	// Lost lists claims that are no longer current: stop them. One whose
-	// completion is under way may be among them; the completion's own answer
-	// is what counts.
+	// Lost lists the claims that are no longer current: stop them.
 	Lost []Claim
 	// Interval is when the next heartbeat is expected.
 	Interval time.Duration
@@ -228,7 +230,7 @@ type Assignment struct {
 	Comparator string
 	ClientKey  []byte
 	Wrap       []byte        // the job's key, wrapped to this claim; nil where the vault holds none
-	Lease      time.Duration // without a heartbeat, from before the claim was asked for
+	Lease      time.Duration // how long the claim holds without a heartbeat, from when it was granted
 	Limit      time.Duration // for the whole attempt; zero: only the lease bounds it
 	// Receipts says whether the queue requires a signed record.
 	Receipts bool
@@ -252,7 +254,7 @@ type Completion struct {
 	Result     []byte // the stored bytes: ciphertext when sealed
 	ExitStatus int32
 	// Record is the DSSE envelope of the signed execution record, as JSON; nil
-	// only where the queue requires no receipts.
+	// where the queue requires no receipts, and only there.
 	Record []byte
 }
 

@@ -1,6 +1,8 @@
 package consign
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,16 +26,51 @@ func (c *Capabilities) validate() error {
 	switch {
 	case len(c.Kinds) == 0:
 		return fieldError("worker.kinds", "is empty", "name at least one kind that the worker executes")
-	case slices.Contains(c.Kinds, ""):
-		return fieldError("worker.kinds", "holds an empty name", "name the kinds that the worker executes")
+	case slices.ContainsFunc(c.Kinds, notName):
+		return fieldError("worker.kinds", "holds what is no name", "name the kinds that the worker executes, each in UTF-8 of 1 to 1,024 bytes")
+	case slices.ContainsFunc(c.Models, notName):
+		return fieldError("worker.models", "holds what is no name", "name the models that the worker has, each in UTF-8 of 1 to 1,024 bytes, or \"*\"")
 	case c.MaxContextTier < 1 || c.MaxContextTier > MaxTier:
 		return fieldError("worker.max_context_tier", "is "+c.MaxContextTier.String(), "declare a tier from 1 to 4")
 	case c.Slots < 1:
 		return fieldError("worker.slots", "is "+strconv.Itoa(c.Slots), "declare at least one slot")
 	}
-	for k, v := range c.Labels {
-		if k == "" || strings.ContainsAny(k, "=,") || strings.ContainsAny(v, "=,") {
-			return fieldError("worker.labels", "holds "+strconv.Quote(k+"="+v), "use names and values without '=' and ','")
+	return checkLabels("worker.labels", c.Labels)
+}
+
+func (h *Heartbeat) validate() error {
+	switch {
+	case h.FreeSlots < 0:
+		return fieldError("worker.free_slots", "is negative", "declare zero or more")
+	case h.MaxWarm < 0:
+		return fieldError("worker.max_warm", "is negative", "declare how many models can be kept loaded, or zero for unknown")
+	}
+	for _, m := range h.Warm {
+		if notName(m.Name) || m.Since < 0 {
+			return fieldError("worker.warm", fmt.Sprintf("holds %.80q, loaded for %v", m.Name, m.Since), "name each model that is loaded, and for how long it has been")
+		}
+	}
+	for model, rate := range h.Rates {
+		if !text(model) || !(rate > 0) || math.IsInf(rate, 1) { // NaN is not above zero
+			return fieldError("worker.rates", fmt.Sprintf("holds %v for %.80q", rate, model), "declare characters per second above zero, or leave the model out")
+		}
+	}
+	return h.Capabilities.validate()
+}
+
+// notName reports a name that is empty or cannot stand in a record.
+func notName(s string) bool { return s == "" || !text(s) }
+
+// maxLabels bounds the labels of a job or a worker.
+const maxLabels = 64
+
+func checkLabels(field string, labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return fieldError(field, fmt.Sprintf("are %d", len(labels)), fmt.Sprintf("give at most %d", maxLabels))
+	}
+	for k, v := range labels {
+		if notName(k) || !text(v) || strings.ContainsAny(k, "=,") || strings.ContainsAny(v, "=,") {
+			return fieldError(field, fmt.Sprintf("hold %.80q", k+"="+v), "use names and values in UTF-8 of at most 1,024 bytes, without '=' and ','")
 		}
 	}
 	return nil

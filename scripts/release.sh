@@ -68,7 +68,8 @@ clone() {
   git -C "$REPO" config user.name "$(git config user.name || echo release)"
   git -C "$REPO" config user.email "$(git config user.email || echo release@localhost)"
   HOME_PROXY=file://$TEMP/home/cache/download
-  PROXIES=$HOME_PROXY,$(go env GOPROXY)
+  # What this machine has fetched before need not cross the network again.
+  PROXIES=$HOME_PROXY,file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)
 }
 
 # publish MODULE puts a tagged module into the file proxy, the way Go itself
@@ -112,8 +113,7 @@ ours_required() { sed -n "s#^\(require\)\{0,1\}[[:space:]]*\($MODULE[^ ]*\) v.*#
 use_them() {
   mkdir "$TEMP/app"
   cd "$TEMP/app"
-  export GOPROXY=$PROXIES GONOSUMDB=$MODULE GOMODCACHE=$TEMP/user GOWORK=off
-  export GOFLAGS="-modcacherw -trimpath" # or each rehearsal would compile everything anew
+  export GOPROXY=$PROXIES GONOSUMDB=$MODULE GOMODCACHE=$TEMP/user GOFLAGS=-modcacherw GOWORK=off
   go mod init example.com/app 2>/dev/null
   local module all=("$MODULE")
   for module in "${RELEASED[@]}"; do

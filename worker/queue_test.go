@@ -49,13 +49,14 @@ func task(payload string) consign.SubmitRequest {
 	return consign.SubmitRequest{Kind: "TASK", Payload: []byte(payload), Custody: consign.CustodyPlain}
 }
 
-// One bubble for all: calls of one queue may be taken up by another.
 func TestOnARealQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		jobsOnARealQueue(t)
-		cancelReachesTheExecutor(t)
-		drainedWorkGoesToAnotherWorker(t)
-	})
+	for name, test := range map[string]func(*testing.T){
+		"jobs":                                jobsOnARealQueue,
+		"a cancel reaches the executor":       cancelReachesTheExecutor,
+		"drained work goes to another worker": drainedWorkGoesToAnotherWorker,
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	}
 }
 
 func jobsOnARealQueue(t *testing.T) {

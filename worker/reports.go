@@ -28,14 +28,15 @@ const (
 type reporter struct {
 	send func([]consign.ReportItem) error
 
-	mu      sync.Mutex
-	items   []consign.ReportItem
-	size    int
-	failed  int // items before these that could not be sent
-	dropped int // items after these for which there was no room
-	closed  bool
-	wake    chan struct{} // capacity 1; closed with the reporter
-	stopped chan struct{} // closed when the goroutine has ended; nil before the first item
+	mu       sync.Mutex
+	items    []consign.ReportItem
+	size     int
+	progress int // which item is the latest progress, from 1; 0: none
+	failed   int // items before these that could not be sent
+	dropped  int // items after these for which there was no room
+	closed   bool
+	wake     chan struct{} // capacity 1; closed with the reporter
+	stopped  chan struct{} // closed when the goroutine has ended; nil before the first item
 }
 
 func newReporter(send func([]consign.ReportItem) error) *reporter {
@@ -62,24 +63,29 @@ func (r *reporter) add(kind consign.ReportKind, data []byte) {
 	}
 }
 
-// put appends an item, or joins it to the last.
+// put appends an item, or joins it to one that waits.
 func (r *reporter) put(kind consign.ReportKind, data []byte) {
-	if len(r.items) > 0 && r.size+len(data) > maxPending {
+	if kind == consign.ReportProgress && r.progress > 0 {
+		item := &r.items[r.progress-1]
+		r.size += len(data) - len(item.Data)
+		item.Data = append(item.Data[:0], data...)
+		return
+	}
+	n := len(r.items)
+	if n > 0 && r.size+len(data) > maxPending {
 		r.dropped++
 		return
 	}
-	if n := len(r.items); n > 0 && r.items[n-1].Kind == kind && kind != consign.ReportLog {
-		last := &r.items[n-1]
-		if kind == consign.ReportProgress {
-			r.size -= len(last.Data)
-			last.Data = last.Data[:0]
-		}
-		last.Data = append(last.Data, data...)
-		r.size += len(data)
+	r.size += len(data)
+	if n > 0 && kind == consign.ReportPart && r.items[n-1].Kind == kind {
+		r.items[n-1].Data = append(r.items[n-1].Data, data...)
 		return
 	}
+	r.size += itemCost
 	r.items = append(r.items, consign.ReportItem{Kind: kind, Data: append([]byte(nil), data...)})
-	r.size += len(data) + itemCost
+	if kind == consign.ReportProgress {
+		r.progress = len(r.items)
+	}
 }
 
 func (r *reporter) loop() {
@@ -105,7 +111,7 @@ func (r *reporter) loop() {
 func (r *reporter) flush() {
 	r.mu.Lock()
 	items, failed, dropped := r.items, r.failed, r.dropped
-	r.items, r.size, r.failed, r.dropped = nil, 0, 0, 0
+	r.items, r.size, r.progress, r.failed, r.dropped = nil, 0, 0, 0, 0
 	r.mu.Unlock()
 	if len(items)+failed == 0 {
 		return

@@ -72,6 +72,16 @@ func TestReportsAreOrderedAndBatched(t *testing.T) {
 		if lines := strings.Split(reported(q, id, consign.ReportLog, "\n"), "\n"); len(lines) != 100 || lines[99] != "line 99" {
 			t.Errorf("%d lines", len(lines))
 		}
+		notes := 0
+		for s := range strings.SplitSeq(reported(q, id, consign.ReportProgress, "|"), "|") {
+			if strings.Count(s, "of") != 1 {
+				t.Errorf("progress: %s", s)
+			}
+			notes++
+		}
+		if notes > calls {
+			t.Errorf("%d notes of progress in %d calls", notes, calls)
+		}
 		if calls > 61 { // one each 50 ms in 3 s, and the last
 			t.Errorf("%d calls", calls)
 		}

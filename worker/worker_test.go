@@ -421,7 +421,7 @@ func TestDrain(t *testing.T) {
 		began := time.Now()
 		q := testkit.NewFakeQueue()
 		running, waiting := q.Add("TASK", "x"), consign.JobID{}
-		w := start(t, worker.Config{API: q, DrainTimeout: time.Hour, Executors: executors(lasting(115 * time.Second))})
+		w := start(t, worker.Config{API: q, Slots: 2, DrainTimeout: time.Hour, Executors: executors(lasting(115 * time.Second))})
 		time.Sleep(5 * time.Second)
 		w.stop()
 		waiting = q.Add("TASK", "y")
@@ -458,6 +458,9 @@ func TestDrainTimeoutGivesTheRestBack(t *testing.T) {
 			w.endClean()
 			if d := time.Since(asked); d != 5*time.Minute-time.Second {
 				t.Errorf("Run returned after %v, not when its last executor had", d)
+			}
+			if n := len(q.Returns()); n != 2 {
+				t.Errorf("%d of 2 claims were given back", n)
 			}
 			for _, r := range q.Returns() {
 				if r.Release == nil || r.Err != nil || r.At.Sub(asked) != tc.want {
@@ -578,23 +581,78 @@ func TestAClaimOutlivesItsSession(t *testing.T) {
 	})
 }
 
+// dead hangs in Claim once its queue has restarted, as a connection does whose
+// other end is gone.
+type dead struct{ consign.WorkerAPI }
+
+func (d dead) Register(ctx context.Context, r consign.Registration) (consign.Session, error) {
+	s, err := d.WorkerAPI.Register(ctx, r)
+	return deadSession{s}, err
+}
+
+type deadSession struct{ consign.Session }
+
+func (d deadSession) Claim(ctx context.Context) (consign.Assignment, error) {
+	a, err := d.Session.Claim(ctx)
+	if errors.Is(err, consign.ErrSession) {
+		<-ctx.Done()
+		err = ctx.Err()
+	}
+	return a, err
+}
+
+func TestNoClaimHangsInADeadSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		w := start(t, worker.Config{API: dead{q}, Slots: 3, Executors: executors(echo)})
+		time.Sleep(15 * time.Second)
+		q.Restart()
+		time.Sleep(10 * time.Second) // a heartbeat finds out
+		if q.Waiting() != 3 || q.Sessions() != 2 {
+			t.Errorf("%d of 3 slots claim, in %d sessions", q.Waiting(), q.Sessions())
+		}
+		w.endClean()
+	})
+}
+
+// The queue takes a completion until its reaper has been there, so a result
+// that comes after the end of the lease is offered all the same.
+func TestAResultAfterTheLeaseIsOffered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		id := q.Add("TASK", "x")
+		w := start(t, worker.Config{API: q, Executors: executors(func(ctx context.Context, task *worker.Task) (worker.Output, error) {
+			return lasting(time.Minute)(context.WithoutCancel(ctx), task)
+		})})
+		time.Sleep(15 * time.Second)
+		q.SetDown(true)
+		time.Sleep(2 * time.Minute)
+		q.SetDown(false)
+		q.Restart()
+		time.Sleep(15 * time.Second)
+		wantState(t, q, id, consign.StateCompleted)
+		if n := q.Job(id).Attempts; n != 1 {
+			t.Errorf("it took %d attempts", n)
+		}
+		w.endClean()
+	})
+}
+
 func TestARemovedWorkerEnds(t *testing.T) {
-	for _, when := range []time.Duration{0, 15 * time.Second} {
+	for method, slots := range map[string]int{"Register": 1, "Heartbeat": 2, "Claim": 1} {
 		synctest.Test(t, func(t *testing.T) {
 			q := testkit.NewFakeQueue()
 			id := q.Add("TASK", "x")
-			if when == 0 {
-				q.Remove()
-			}
-			w := start(t, worker.Config{API: q, Executors: executors(lasting(18 * time.Second))})
-			if when > 0 {
-				time.Sleep(when)
-				q.Remove()
-			}
+			w := start(t, worker.Config{API: testkit.FaultyWorker(q, func(c testkit.Call) testkit.Fault {
+				if c.Method == method && (c.N > 0 || method == "Register") {
+					return testkit.Fault{Lose: fmt.Errorf("%w: it cheats", consign.ErrRemoved)}
+				}
+				return testkit.Fault{}
+			}), Slots: slots, Executors: executors(lasting(18 * time.Second))})
 			if err := <-w.err; !errors.Is(err, consign.ErrRemoved) {
 				t.Errorf("Run: %v", err)
 			}
-			if when > 0 {
+			if method != "Register" {
 				wantState(t, q, id, consign.StateCompleted) // what ran was finished first
 			}
 		})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
@@ -46,6 +47,14 @@ func newFleet(queue consign.WorkerAPI) (fleet, error) {
 		m.worker = w
 	}
 	return f, nil
+}
+
+func (f fleet) String() string {
+	var names []string
+	for _, m := range f {
+		names = append(names, fmt.Sprintf("%s up to %d", m.name, m.maxTier))
+	}
+	return "Workers in this process: " + strings.Join(names, ", ") + "."
 }
 
 // by returns the worker with the ID, or nil.

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer, terminal bool) error
 		return err
 	}
 
-	fmt.Fprintf(out, "%d jobs on %d texts, for workers of tier 1 to 4 in this process.\n", len(jobs), len(texts))
+	fmt.Fprintf(out, "%d jobs on %s.\nTheir tier, 1 to 4, goes by length. %s\n", len(jobs), names(texts), fleet)
 	fmt.Fprint(out, "Custody is plain: queue and workers can read the texts. Sealed payloads come next.\n\n")
 	runAll(drained, submitter, jobs, &progress{out: out, terminal: terminal, of: len(jobs)})
 	table(out, jobs, fleet)
@@ -92,7 +92,11 @@ func run(ctx context.Context, args []string, out io.Writer, terminal bool) error
 	}
 	summary(out, jobs[0])
 	receipt(out, jobs[0], fleet, identity.Public())
-	return forge(out, jobs[0], fleet, identity.Public())
+	if err := forge(out, jobs[0], fleet, identity.Public()); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\nEvery receipt holds, and no forgery does. The program that you saw is examples/quickstart/main.go.")
+	return nil
 }
 
 // start runs the queue and its workers until ctx is done. Then the workers

@@ -150,6 +150,9 @@ func TestTierOfCharacters(t *testing.T) {
 		if got := makeJobs([]text{{"x", strings.Repeat("東", n)}}, false)[0].tier(); got != want {
 			t.Errorf("%d characters: tier %d, not %d", n, got, want)
 		}
+		if got := makeJobs([]text{{"x", strings.Repeat("<", n)}}, false)[0].tier(); got != want {
+			t.Errorf("%d characters that JSON could escape: tier %d, not %d", n, got, want)
+		}
 	}
 }
 
@@ -184,7 +187,7 @@ func TestPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkTable(t, out)
-	if !strings.Contains(out, "\n3 of 4 jobs have a receipt") || !strings.Contains(out, `"sumarize": send summarize, classify or extract`) {
+	if !strings.Contains(out, "\n3 of 4 jobs have a verified receipt") || !strings.Contains(out, `"sumarize": send summarize, classify or extract`) {
 		t.Errorf("the failure is not told:\n%s", out)
 	}
 }
@@ -205,7 +208,7 @@ func TestNotOK(t *testing.T) {
 
 // An interrupt lets workers finish, ends everything, and is not a success.
 func TestInterrupt(t *testing.T) {
-	for name, after := range map[string]string{"at once": "", "amid the work": " 1/"} {
+	for name, after := range map[string]string{"at once": "", "amid the work": " a.txt: verified"} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -214,7 +217,8 @@ func TestInterrupt(t *testing.T) {
 				cancel()
 			}
 			began := time.Now()
-			err := run(ctx, []string{file(t, "a.txt", strings.Repeat(opticks, 10))}, out, false)
+			long := file(t, "a.txt", strings.Repeat(opticks, 10)) // the server is busy with it all the time
+			err := run(ctx, []string{long, long, long}, out, false)
 			if err == nil || !strings.Contains(err.Error(), "interrupted") || !strings.Contains(err.Error(), "run it again") {
 				t.Errorf("got %v", err)
 			}

@@ -63,7 +63,7 @@ func table(out io.Writer, jobs []*job, fleet fleet) {
 		}
 	}
 	_ = w.Flush() // a reader that has gone is no concern, here and everywhere
-	fmt.Fprintf(out, "\n%d of %d jobs have a receipt, and it verified.\n", verified, len(jobs))
+	fmt.Fprintf(out, "\n%d of %d jobs have a verified receipt.\n", verified, len(jobs))
 }
 
 // summary prints what a summarize job came to.
@@ -73,7 +73,10 @@ func summary(out io.Writer, j *job) {
 		Reason    string // why there are none
 	}
 	_ = json.Unmarshal(j.result.Result, &r) // it is verified: what the executor wrote
-	fmt.Fprintf(out, "\nThe result of %s: %s\n", j.name, r.Reason)
+	fmt.Fprintf(out, "\nThe result of %s:\n", j.name)
+	if r.Reason != "" {
+		fmt.Fprintln(out, "  none:", r.Reason)
+	}
 	for _, s := range r.Sentences {
 		fmt.Fprintln(out, "  -", strings.Join(strings.Fields(s.Text), " "))
 	}

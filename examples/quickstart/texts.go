@@ -86,6 +86,14 @@ func read(file string) (text, error) {
 	return text{filepath.Base(file), s}, nil
 }
 
+func names(texts []text) string {
+	var names []string
+	for _, t := range texts {
+		names = append(names, t.name)
+	}
+	return strings.Join(names, ", ")
+}
+
 func join(texts []text) text {
 	var b strings.Builder
 	for _, t := range texts {

@@ -33,7 +33,6 @@ type FakeQueue struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with every change
 	down     bool
-	removed  bool
 	epoch    int // sessions of an earlier epoch have ended
 	nonces   map[string]bool
 	jobs     map[consign.JobID]*fakeJob
@@ -97,9 +96,6 @@ func (q *FakeQueue) Restart() {
 		}
 	})
 }
-
-// Remove makes the queue refuse its workers.
-func (q *FakeQueue) Remove() { q.alter(func() { q.removed = true }) }
 
 // Sessions returns how many were opened.
 func (q *FakeQueue) Sessions() (n int) { q.alter(func() { n = q.open }); return n }
@@ -187,9 +183,6 @@ func (q *FakeQueue) Register(ctx context.Context, r consign.Registration) (consi
 		return nil, &consign.FieldError{Field: "nonce", Problem: "is not known", Remedy: "ask for a new challenge"}
 	}
 	delete(q.nonces, string(r.Nonce))
-	if q.removed {
-		return nil, consign.ErrRemoved
-	}
 	key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey)
 	if err != nil {
 		return nil, err
@@ -265,9 +258,6 @@ func (s *fakeSession) Heartbeat(ctx context.Context, h consign.Heartbeat) (consi
 	}
 	defer s.q.mu.Unlock()
 	s.q.beats = append(s.q.beats, h)
-	if s.q.removed {
-		return consign.HeartbeatReply{}, consign.ErrRemoved
-	}
 	reply := consign.HeartbeatReply{Interval: s.q.Interval}
 	for _, c := range h.Claims {
 		if j, err := s.held(c); err == nil {
@@ -283,10 +273,6 @@ func (s *fakeSession) Claim(ctx context.Context) (consign.Assignment, error) {
 	for {
 		if err := s.enter(ctx); err != nil {
 			return consign.Assignment{}, err
-		}
-		if s.q.removed {
-			s.q.mu.Unlock()
-			return consign.Assignment{}, consign.ErrRemoved
 		}
 		for _, id := range s.q.order {
 			if j := s.q.jobs[id]; j.info.State == consign.StateQueued {

@@ -62,8 +62,8 @@ type cell struct {
 	next *row // what the batch under way makes of it, under Store.mu
 }
 
-// row is all that is known of one job. It is never modified once it is
-// visible.
+// row is all that is known of one job. Once it is visible nothing of it is
+// modified but the end of its lease.
 type row struct {
 	cell      *cell
 	job       *consign.Job // nil: there is no such job

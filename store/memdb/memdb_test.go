@@ -67,3 +67,29 @@ func TestLife(t *testing.T) {
 		}
 	})
 }
+
+// What the contract leaves open: changes that make no sense, and an effect
+// whose ID waits already.
+func TestOpenToTheStore(t *testing.T) {
+	ctx, s := t.Context(), memdb.New()
+	job := &consign.Job{ID: consign.NewJobID(), Version: 1}
+	twice := consign.Effect{ID: consign.EffectID{Job: job.ID, Seq: 1}, Kind: consign.EffectSettle}
+	outcomes, err := s.Apply(ctx, []consign.Change{
+		{Spec: &consign.Spec{}},
+		{Forget: true},
+		{Job: job, Done: &consign.Done{ID: consign.NewJobID()}},
+		{Job: job, Effects: []consign.Effect{twice}},
+		{Effects: []consign.Effect{twice}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range outcomes {
+		if (err != nil) != (i < 3) {
+			t.Errorf("the outcome of change %d is %v", i, err)
+		}
+	}
+	if effects, err := s.Effects(ctx, 10); err != nil || len(effects) != 1 {
+		t.Errorf("there are %d effects (%v), want 1", len(effects), err)
+	}
+}

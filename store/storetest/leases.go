@@ -8,7 +8,7 @@ import (
 
 // leases are the checks of guards, leases and renewals.
 var leases = []check{
-	{"Lease", "Where LeaseFor is set the store fills LeaseUntil from its own clock.", func(s *subject) {
+	{"Lease", "A running job has LeaseFor set, and the store fills LeaseUntil from its own clock.", func(s *subject) {
 		job := queued(1, "a", 1)
 		held := running(job, 1, long)
 		held.LeaseUntil = 12345 // is not believed

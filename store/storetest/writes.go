@@ -163,7 +163,7 @@ var writes = []check{
 		equal(s, "the sum", ok[int64](s)(s.Counter(s.Context(), counters[0])), n)
 	}},
 
-	{"Forget", "Forget deletes the job's spec, done and log; Delete the job itself.", func(s *subject) {
+	{"Forget", "Forget deletes the job's spec, done and log; Delete the job itself, with all that belongs to it.", func(s *subject) {
 		job := queued(1, "a", 1)
 		job.DueAt = 5
 		s.must(consign.Change{Job: job, Spec: &consign.Spec{ID: job.ID, Kind: "TASK"}, Done: &consign.Done{ID: job.ID, Result: []byte("x")},
@@ -197,7 +197,7 @@ var writes = []check{
 		same(s, "the store after refusals", s.state(), before)
 	}},
 
-	{"LogOfNone", "Those of a job that is not there, or is forgotten, are dropped.", func(s *subject) {
+	{"LogOfNone", "Those of a job that is not there, or was ever forgotten, are dropped, and so is one whose number the job's log has.", func(s *subject) {
 		a, b := queued(1, "a", 1), queued(2, "a", 2)
 		s.must(consign.Change{Job: a, Log: []consign.LogEntry{entry(a.ID, number(1, 0)), entry(b.ID, number(1, 0))}},
 			consign.Change{Job: b, Log: []consign.LogEntry{entry(b.ID, number(1, 1))}})

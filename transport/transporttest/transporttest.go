@@ -15,9 +15,12 @@
 //		return mytransport.Dial(srv.URL)
 //	}
 //
-// The backends are scripts, so that the suite knows what has to arrive. Each
-// subtest quotes the sentence of the contract that it checks. Nothing is timed
-// more finely than seconds, and what should not happen is waited for briefly.
+// The backends are scripts, so that the suite knows what has to arrive; at the
+// end comes a real queue. Each subtest quotes the sentence of the contract that
+// it checks. What has to happen may take seconds, and what must not is waited
+// for briefly, so that a slow machine never fails a good transport. In one
+// process there is no transport: a *consign.Queue is the WorkerAPI, and its
+// Submitter the SubmitterAPI.
 package transporttest
 
 import (
@@ -45,12 +48,14 @@ const (
 func Submitter(t *testing.T, dial func(t testing.TB, backend consign.SubmitterAPI) consign.SubmitterAPI) {
 	t.Helper()
 	run(t, submitterChecks, dial)
+	t.Run("queue", func(t *testing.T) { submitterOnQueue(t, dial) })
 }
 
 // Worker runs the checks of consign.WorkerAPI and consign.Session, likewise.
 func Worker(t *testing.T, dial func(t testing.TB, backend consign.WorkerAPI) consign.WorkerAPI) {
 	t.Helper()
 	run(t, workerChecks, dial)
+	t.Run("queue", func(t *testing.T) { workerOnQueue(t, dial) })
 }
 
 // check is a sentence of the contract and what shows that a far end keeps it.
