@@ -136,7 +136,7 @@ var errChoices = errors.New("the engine sent several answers to one question")
 
 // read passes the chunks of a stream on until its end.
 func read[T any](stream *ssestream.Stream[T], chunk func(T) error) error {
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	for stream.Next() {
 		if err := chunk(stream.Current()); err != nil {
 			return err

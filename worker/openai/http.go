@@ -38,7 +38,7 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // two lines of anything else.
 func admit(res *http.Response, total int64) error {
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		body, _ := io.ReadAll(io.LimitReader(res.Body, maxError))
 		return &engineError{status: res.StatusCode, message: reasonIn(body)}
 	}
@@ -153,7 +153,7 @@ func (e *Executor) ask(ctx context.Context, path string, body, answer any) error
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	data, err := io.ReadAll(res.Body)
 	if err != nil {
 		return err

@@ -108,7 +108,7 @@ func (e *Executor) stream(r *run, path string, body ollamaRequest, delta func(st
 	if err != nil {
 		return ollamaLine{}, err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	lines := json.NewDecoder(res.Body)
 	for {
 		var line ollamaLine
@@ -239,9 +239,7 @@ type ollamaTags struct {
 // and notes the memory that it takes.
 func (e *Executor) loaded(ctx context.Context, name string, m modelInfo, out *worker.Output) error {
 	var ps ollamaTags
-	if err := e.ask(ctx, "/api/ps", nil, &ps); err != nil {
-		return nil // the answer is there and good
-	}
+	_ = e.ask(ctx, "/api/ps", nil, &ps) // without it the answer is no worse
 	for _, l := range ps.Models {
 		if !sameName(l.Name, name) {
 			continue
@@ -304,11 +302,11 @@ func (s *ollamaShow) content() string {
 		word, path, _ := strings.Cut(strings.TrimSpace(line), " ")
 		_, blob, ok := strings.Cut(path, "sha256-")
 		if ok && (word == "FROM" || word == "ADAPTER") {
-			fmt.Fprintf(h, "%s %q\n", word, blob)
+			h.Write(fmt.Appendf(nil, "%s %q\n", word, blob))
 			blobs++
 		}
 	}
-	fmt.Fprintf(h, "%q %q %q %q\n", s.Template, s.System, s.Parameters, s.Messages)
+	h.Write(fmt.Appendf(nil, "%q %q %q %q\n", s.Template, s.System, s.Parameters, s.Messages))
 	if blobs == 0 {
 		return ""
 	}

@@ -3,6 +3,8 @@ package openai_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -123,12 +125,17 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// away is an engine that cannot be reached.
+type away struct{}
+
+func (away) RoundTrip(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+
 // FuzzPayload: whatever the payload, it is run or it is the payload's fault.
 func FuzzPayload(f *testing.F) {
 	f.Add([]byte(`{"messages":[{"role":"user","content":"x"}],"json_schema":{"type":"object"},"stop":["a"],"seed":1,"temperature":0.5}`))
 	f.Add([]byte("text"))
 	f.Add([]byte(bomb()))
-	e, err := openai.New(openai.Config{URL: "http://127.0.0.1:1"})
+	e, err := openai.New(openai.Config{URL: "http://engine", Transport: away{}})
 	if err != nil {
 		f.Fatal(err)
 	}
