@@ -8,11 +8,9 @@ require (
 	github.com/consignq/consign v0.0.0
 	github.com/gowebpki/jcs v1.0.2
 	github.com/secure-systems-lab/go-securesystemslib v0.11.1
+	golang.org/x/crypto v0.58.0
 )
 
-require (
-	golang.org/x/crypto v0.55.0 // indirect
-	golang.org/x/sys v0.47.0 // indirect
-)
+require golang.org/x/sys v0.49.0 // indirect
 
 replace github.com/consignq/consign => ../..

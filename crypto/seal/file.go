@@ -1,0 +1,143 @@
+package seal
+
+import (
+	"bytes"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// A file of keys is a few kilobytes for each; what is longer is something else.
+const maxKeyFile = 64 << 10
+
+const pemType = "CONSIGN ENCRYPTION KEY"
+
+// Save writes private keys, one or more, to the file at path, readable by its
+// owner alone, in the place of the file that was there: a worker that rotates
+// its keys keeps the last ones until nothing wrapped to them is under way. The
+// file changes whole or not at all, and outlives a crash of the machine once
+// Save has returned.
+func Save(path string, keys ...*PrivateKey) error {
+	if len(keys) == 0 {
+		return keyError("there is no key to save")
+	}
+	for _, key := range keys {
+		if key == nil || key.public.bytes == "" {
+			return keyError("a key to save is empty")
+		}
+	}
+	data := keyFile(keys)
+	if len(data) > maxKeyFile {
+		return keyError("too many keys for one file")
+	}
+	if err := replace(path, data); err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	return nil
+}
+
+// Load returns the private keys in the file at path, in Save's order. It wraps
+// fs.ErrNotExist if there is no file, and ErrKey if the file is not regular, is
+// readable by anyone but its owner, or holds anything else. On Windows, where a
+// mode says nothing, the owner has to see to the file's access list.
+func Load(path string) ([]*PrivateKey, error) {
+	// Asked before the file is opened, for to open a named pipe is to wait.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	if err := checkKeyFile(path, info); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	defer f.Close()
+	// Asked again of what was opened, which may not be what was there before.
+	if info, err = f.Stat(); err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	if err := checkKeyFile(path, info); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	keys, err := parseKeyFile(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w (in %s)", err, path)
+	}
+	return keys, nil
+}
+
+func checkKeyFile(path string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return keyError("%s is not a regular file", path)
+	}
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		return keyError("%s is open to other users (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	return nil
+}
+
+func keyFile(keys []*PrivateKey) (data []byte) {
+	for _, key := range keys {
+		data = append(data, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: key.Bytes()})...)
+	}
+	return data
+}
+
+// parseKeyFile writes the keys that it read again and compares, for pem.Decode
+// skips what it does not like.
+func parseKeyFile(data []byte) ([]*PrivateKey, error) {
+	if len(data) > maxKeyFile {
+		return nil, keyError("the file is too long for keys")
+	}
+	var keys []*PrivateKey
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		key, err := ParsePrivateKey(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 || !bytes.Equal(bytes.TrimSpace(keyFile(keys)), bytes.TrimSpace(data)) {
+		return nil, keyError("the file does not hold one or more PEM blocks of type %q, and nothing else", pemType)
+	}
+	return keys, nil
+}
+
+// replace puts a file of mode 0600 in the place of the one at path.
+func replace(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".keys-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it was renamed
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil || runtime.GOOS == "windows" { // which cannot sync a folder
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
