@@ -14,13 +14,17 @@ import (
 // The bounds of the ready index. A lane's window holds the front of the line;
 // the rest stays in the store, so memory does not grow with the backlog.
 const (
-	maxWindow    = 256         // tickets of one lane
-	minWindow    = 8           // however many lanes there are
-	maxTickets   = 100_000     // tickets of all lanes
-	maxIdleLanes = 4_096       // empty lanes that are kept for their next ticket
-	maxDelayed   = 100_000     // tickets kept aside until they are ready
-	delayHorizon = time.Minute // read from the store, later ones stay there
-	never        = maxInstant  // the key of a lane that has nothing to give
+	maxWindow    = 256     // tickets of one lane
+	minWindow    = 8       // however many lanes there are
+	maxTickets   = 100_000 // tickets of all lanes
+	maxIdleLanes = 4_096   // empty lanes that are kept for their next ticket
+	maxDelayed   = 100_000 // tickets kept aside until they are ready, but for the nearest
+
+	// Delayed tickets up to here are read from the store, later ones stay
+	// there. It is more than any offset, so no ready ticket stands behind one
+	// that stays.
+	delayHorizon = 70 * time.Second
+	never        = maxInstant // the key of a lane that has nothing to give
 )
 
 // lane is the front of one line.
@@ -38,7 +42,7 @@ type lane struct {
 	last    Place   // how far the store is known
 	floor   Instant // with more: no ticket after last has a smaller key
 	loading bool
-	late    []*Job  // came in after last during a load
+	late    []*Job  // came in during a load, for the store to keep
 	anew    bool    // what is being loaded is out of date: rescan
 	resume  Instant // the store has nothing ready before this; 0: unknown
 	poke    Instant // somebody who may not take a ticket yet may then
@@ -195,15 +199,19 @@ func (r *readyIndex) add(j *Job, now Instant) error {
 	if err != nil {
 		return err
 	}
+	r.addTo(l, j, now)
+	return nil
+}
+
+func (r *readyIndex) addTo(l *lane, j *Job, now Instant) {
 	switch {
 	case j.ReadyAt <= now:
 		r.insert(l, j)
-	case len(r.delayed) < maxDelayed:
+	case len(r.delayed) < maxDelayed || j.ReadyAt <= now.Add(delayHorizon):
 		heap.Push(&r.delayed, delay{at: j.ReadyAt, job: j})
 	default:
 		r.leave(l, j)
 	}
-	return nil
 }
 
 // insert puts a ready ticket into the window, or leaves it to the store if it
@@ -238,6 +246,10 @@ func (r *readyIndex) insert(l *lane, j *Job) {
 // leave marks that the store holds a ticket which is not ready for long, and
 // all after it.
 func (r *readyIndex) leave(l *lane, j *Job) {
+	if l.loading {
+		l.late = append(l.late, j)
+		return
+	}
 	before := Place{Key: j.Key - 1, ID: JobID(bytes.Repeat([]byte{0xff}, len(JobID{})))}
 	if !l.more || before.Before(l.last) {
 		l.last = before
@@ -354,9 +366,12 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 		case busy(j):
 		case j.ReadyAt > now:
 			heap.Push(&r.delayed, delay{at: j.ReadyAt, job: j})
-		case len(l.window) == 0 || l.placeAt(len(l.window)-1).Before(place):
-			l.window = append(l.window, j)
-			r.tickets++
+		default:
+			i := l.find(place) // mostly the end
+			if i == len(l.window) || l.window[i].ID != j.ID {
+				l.window = slices.Insert(l.window, i, j)
+				r.tickets++
+			}
 		}
 	}
 	if l.more {
@@ -365,7 +380,7 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 	r.cut(l, maxWindow)
 	r.settle(l)
 	for _, j := range late {
-		r.insert(l, j)
+		r.addTo(l, j, now)
 	}
 	for r.tickets > maxTickets && r.evict(l) {
 		continue
