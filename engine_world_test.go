@@ -411,7 +411,7 @@ func (w *world) readTask(t task, err error) input {
 		return inLapsed{s.lapsedJobs(r.n), err}
 	case readEffects:
 		effects := slices.Clone(s.effects)
-		return inEffects{effects[:min(len(effects), r.n)], err}
+		return inEffects{r.n, effects[:min(len(effects), r.n)], err}
 	case readDoc:
 		d, ok := s.docs[[2]string{DocWorker, r.key}]
 		if !ok {
