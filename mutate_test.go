@@ -26,6 +26,9 @@ var (
 // leaves the store as it was, but for a rejected result.
 func TestMutatedRequests(t *testing.T) {
 	const perWorld = 500
+	if testing.Short() {
+		*mutations = min(*mutations, 1000)
+	}
 	sent, failed, rejected := 0, 0, 0
 	for n := uint64(0); sent < *mutations; n++ {
 		synctest.Test(t, func(t *testing.T) {
