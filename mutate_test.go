@@ -76,7 +76,7 @@ func (m *mutator) running() *consign.Assignment {
 		_, err := w.acme.Submit(w.ctx, consign.SubmitRequest{Kind: kindFixed, Model: "m1", Payload: w.payload(), Custody: consign.CustodyPlain})
 		w.must(err)
 		a, err := m.s.Claim(w.ctx)
-		if errors.Is(err, consign.ErrRemoved) || errors.Is(err, consign.ErrSession) {
+		if errors.Is(err, consign.ErrRemoved) || errors.Is(err, consign.ErrSession) || errors.Is(err, consign.ErrBusy) {
 			m.worker()
 			continue
 		}

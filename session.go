@@ -234,9 +234,6 @@ func (q *Queue) expected(j *Job, spec *Spec) *Returned {
 }
 
 func (s *session) Report(ctx context.Context, r Report) error {
-	if len(r.Items) > 10_000 {
-		return fieldError("report", fmt.Sprintf("has %d items", len(r.Items)), "send at most 10,000 at once")
-	}
 	items := slices.Clone(r.Items)
 	for i, item := range items {
 		items[i].Data = bytes.Clone(item.Data)
