@@ -359,6 +359,9 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 		case busy(j):
 		case j.ReadyAt > now:
 			heap.Push(&r.delayed, delay{at: j.ReadyAt, job: j})
+		case len(l.window) == 0 || l.placeAt(len(l.window)-1).Before(place):
+			l.window = append(l.window, j)
+			r.tickets++
 		default:
 			if i := l.find(place); i == len(l.window) || l.window[i].ID != j.ID {
 				l.window = slices.Insert(l.window, i, j)
