@@ -223,6 +223,7 @@ func (f *stageFault) run(t *testing.T) {
 	r.submit(req)
 	// At any time meanwhile the job is in a state that there is.
 	watch, stop := context.WithCancel(context.Background())
+	defer stop()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
