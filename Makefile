@@ -16,6 +16,7 @@ BENCHTIME ?= 1s
 FUZZTIME  ?= 20s
 CHECKS    ?= 3000# of each rapid property, instead of 100
 STEPS     ?= 60#  of each rapid state machine, on average, instead of 30
+SEEDS     ?= 100# of the engine's long simulated lives, instead of 40
 VERSION   ?= v0.0.0-check
 
 # The workspace's modules, as paths that start with "./"; the root is ".".
@@ -25,7 +26,7 @@ PATTERNS  := $(WORKSPACE:%=%/...)
 
 # $(call in-each,COMMAND) runs a command in the folder of every module, outside
 # the workspace, as somebody does who has only that module.
-in-each = set -e; for dir in $(WORKSPACE) $(OUTSIDE); do (cd $$dir && GOWORK=off $(1)) || { echo "failed in $$dir" >&2; exit 1; }; done
+in-each = set -e; for dir in $(WORKSPACE) $(OUTSIDE); do (cd $$dir && export GOWORK=off && $(1)) || { echo "failed in $$dir" >&2; exit 1; }; done
 
 .PHONY: help
 help: ## list the targets
@@ -41,11 +42,11 @@ RACE_SKIP := ^TestPropertiesOnRealPrompts$$
 
 .PHONY: race
 race: ## the same under the race detector; needs a C compiler
-	$(GO) test -race -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
+	$(GO) test -race -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
 .PHONY: rapid
-rapid: ## the rapid properties at depth: CHECKS, STEPS
-	RAPID_CHECKS=$(CHECKS) RAPID_STEPS=$(STEPS) scripts/rapid.sh $(TESTFLAGS)
+rapid: ## the rapid properties at depth: CHECKS, STEPS, SEEDS
+	CONSIGN_SEEDS=$(SEEDS) RAPID_CHECKS=$(CHECKS) RAPID_STEPS=$(STEPS) scripts/rapid.sh $(TESTFLAGS)
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME
@@ -71,7 +72,7 @@ staticcheck: ## staticcheck of every module; see .ci/run for its version
 
 .PHONY: lint
 lint: staticcheck ## staticcheck, and golangci-lint if it is installed
-	@if command -v golangci-lint >/dev/null; then $(call in-each,golangci-lint run --config $(CURDIR)/.golangci.yml ./...); else echo "golangci-lint is not installed: only staticcheck ran"; fi
+	@if command -v golangci-lint >/dev/null; then $(call in-each,{ [ -z "$$($(GO) list ./... 2>/dev/null)" ] || golangci-lint run --config $(CURDIR)/.golangci.yml ./...; }); else echo "golangci-lint is not installed: only staticcheck ran"; fi
 
 .PHONY: fmt-check
 fmt-check: ## gofmt has nothing to change

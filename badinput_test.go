@@ -139,7 +139,7 @@ type badWorld struct {
 	jobs       int
 }
 
-var badCaps = consign.Capabilities{Kinds: []string{consign.KindTask}, Models: []string{"*"}, MaxContextTier: 4, Slots: 8}
+var badCaps = consign.Capabilities{Kinds: []string{consign.KindTask}, Models: []string{"*"}, MaxContextTier: 4, Slots: 10_000}
 
 // The kinds of badWorld beside the default ones.
 const (
@@ -148,7 +148,9 @@ const (
 )
 
 func newBadWorld(t *testing.T, c consign.Config) *badWorld {
-	w := &badWorld{t: t, ctx: t.Context(), store: newDumpStore(), keyA: seededIdentity(10), keyB: seededIdentity(11)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of virtual time: no wait hangs
+	t.Cleanup(cancel)
+	w := &badWorld{t: t, ctx: ctx, store: newDumpStore(), keyA: seededIdentity(10), keyB: seededIdentity(11)}
 	c.Store, c.Identity = w.store, seededIdentity(1)
 	c.Kinds = append(consign.DefaultKinds(), consign.Kind{Name: kindFixed, Models: []string{"m1", "m2"}}, consign.Kind{Name: kindPriced})
 	c.Prices = consign.PriceTable{{Kind: kindPriced, Price: 10}}

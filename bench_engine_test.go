@@ -46,10 +46,9 @@ func (s *backlog) serve(out *output, in []input) []input {
 			for i < len(queue) && !r.after.Before(Place{queue[i].Key, queue[i].ID}) {
 				i++
 			}
-			page := queue[i:min(len(queue), i+r.n)]
+			page := slices.Grow(slices.Clone(queue[i:min(len(queue), i+r.n)]), r.n)
 			for len(page) < r.n {
-				j := s.job(r.lane.Lane, r.lane.text)
-				page = append(page[:len(page):len(page)], j)
+				page = append(page, s.job(r.lane.Lane, r.lane.text))
 			}
 			s.lanes[r.lane.text] = nil
 			in = append(in, inPage{r.lane, r.n, page, nil})
@@ -137,7 +136,10 @@ func benchEngine(b *testing.B, queued, lanes, workers int) {
 	}
 
 	const batch = 16
-	call := newCall()
+	var calls [batch]*call
+	for i := range calls {
+		calls[i] = newCall()
+	}
 	var steps []time.Duration
 	done, turn := 0, 0
 	var engine time.Duration // in Step alone
@@ -153,8 +155,8 @@ func benchEngine(b *testing.B, queued, lanes, workers int) {
 	b.ResetTimer()
 	for done < b.N {
 		in = in[:0]
-		for range batch {
-			in = append(in, inClaim{call, ids[turn%len(ids)], NewClaimID()})
+		for i := range batch {
+			in = append(in, inClaim{calls[i], ids[turn%len(ids)], NewClaimID()})
 			turn++
 		}
 		start := engine

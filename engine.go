@@ -2,6 +2,7 @@ package consign
 
 import (
 	"encoding/binary"
+	"errors"
 	"time"
 )
 
@@ -26,6 +27,8 @@ type engine struct {
 	workers map[WorkerID]*worker
 	pairs   map[string]map[WorkerID]bool // PRIVATE: who may run an account's jobs
 	waiters map[*call]*waiter
+	flying  map[*call]*waiter   // those that are being given a job
+	uptimes map[WorkerID]uptime // of workers that are gone
 
 	changes   uint64 // made by this engine
 	changeTag [8]byte
@@ -45,6 +48,7 @@ type entry struct {
 	line    []*op
 	reports int    // log entries of this version, the transition's included
 	lines   int    // of them, reported since this process knows the attempt
+	size    int    // of what was reported, in bytes
 	counted uint64 // the version that they are of
 	passed  *Job   // its ticket, which was passed over meanwhile: offer it again
 }
@@ -55,7 +59,7 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{},
+		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage
@@ -162,7 +166,8 @@ func (e *engine) try(ent *entry, o *op) {
 		e.readFirst(ent, o)
 		return
 	}
-	if ent.job == nil {
+	found := ent.job == nil
+	if found {
 		ent.job = o.job
 	}
 	o.job = nil // a second try starts from what the store has
@@ -173,6 +178,9 @@ func (e *engine) try(ent *entry, o *op) {
 	}
 	if done {
 		e.reply(o, ent.job, err)
+		if found && o.kind == opTime {
+			ent.job = nil // nothing came of it, and a scan's word is old
+		}
 		e.finish(ent)
 	}
 }
@@ -197,7 +205,7 @@ func (e *engine) finish(ent *entry) {
 		e.try(ent, next)
 		return
 	}
-	if ent.job != nil && ent.job.State == StateRunning {
+	if ent.job != nil && ent.job.State == StateRunning && e.runsHere(ent.job) {
 		return
 	}
 	delete(e.jobs, id)
@@ -208,6 +216,17 @@ func (e *engine) finish(ent *entry) {
 	case ent.job.State == StateQueued:
 		e.offer(ent.job)
 	}
+}
+
+// runsHere reports whether a worker of this process got the job from it: then
+// its word on the job comes here, and the job is kept at hand for it.
+func (e *engine) runsHere(j *Job) bool {
+	w := e.workers[j.Worker]
+	if w == nil {
+		return false
+	}
+	_, ok := w.running[j.Claim]
+	return ok
 }
 
 // commitOp sends an operation's transition to the store.
@@ -231,7 +250,7 @@ func (in inCommitted) apply(e *engine) {
 			e.committed(ent, oc.op, oc.spec)
 		case oc.op.tries+1 >= maxTries:
 			e.giveUp(ent, oc.op, oc)
-		case oc.unknown != nil, oc.err == ErrVersion:
+		case oc.unknown != nil, errors.Is(oc.err, ErrVersion):
 			oc.op.tries++
 			oc.op.unsure = oc.unknown != nil
 			ent.job = nil
@@ -253,7 +272,9 @@ func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	ent.job = nil // the store knows
+	if errors.Is(err, ErrGuard) || errors.Is(err, ErrVersion) || o.unsure || o.kind == opTime {
+		ent.job = nil // the store knows
+	}
 	if o.unsure && o.next.Job.State == StateQueued {
 		ticket := *o.next.Job // it may be there: then it has a ticket
 		ticket.Version = 0    // to be read before it is claimed

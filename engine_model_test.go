@@ -179,7 +179,7 @@ func (w *world) enrol(sw *actor) {
 func (w *world) heartbeat() { w.beat(w.anyWorker()) }
 
 func (w *world) beat(sw *actor) {
-	h := Heartbeat{Capabilities: sw.caps, FreeSlots: max(0, sw.caps.Slots-len(sw.holds)), MaxWarm: 1, Warm: sw.warm}
+	h := Heartbeat{Capabilities: sw.caps, FreeSlots: max(0, sw.caps.Slots/6-len(sw.holds)), MaxWarm: 1, Warm: sw.warm}
 	if w.chance("rates", 20) {
 		h.Rates = map[string]float64{"": 1000, "m1": 100}
 	}
@@ -194,7 +194,7 @@ func (w *world) beat(sw *actor) {
 func (w *world) claim() { w.claimFor(w.anyWorker()) }
 
 func (w *world) claimFor(sw *actor) {
-	if len(sw.claiming)+len(sw.holds) >= sw.caps.Slots {
+	if len(sw.claiming)+len(sw.holds) >= sw.caps.Slots/6 { // the engine also counts what was forgotten
 		return
 	}
 	id := ClaimID(w.id16(2))
@@ -206,6 +206,7 @@ func (w *world) claimFor(sw *actor) {
 func (w *world) abandon() {
 	sw := w.anyWorker()
 	if len(sw.claiming) > 0 {
+		w.calls[sw.claiming[0]].abandoned = true
 		w.add(inAbandon{sw.claiming[0]})
 	}
 }
@@ -281,7 +282,7 @@ func (w *world) word(sw *actor, c Claim, kind string, ev Event) {
 
 func (w *world) report() {
 	sw := w.anyWorker()
-	if len(sw.holds) > 0 {
+	if sw.there && len(sw.holds) > 0 {
 		w.word(sw, sw.holds[w.roll("hold", len(sw.holds))].Claim, "report", Event{})
 	}
 }
@@ -293,6 +294,12 @@ func (w *world) staleWord() {
 		return
 	}
 	h := &from.old[w.roll("old", len(from.old))]
+	for i := range from.old { // one that another holds by now, if there is
+		if j := w.store.jobs[from.old[i].Job]; j != nil && j.State == StateRunning && j.Claim != from.old[i].Claim.Claim && w.chance("held by another", 80) {
+			h = &from.old[i]
+			break
+		}
+	}
 	if w.chance("as itself", 80) {
 		as = from
 	}
@@ -466,6 +473,7 @@ func (w *world) restart() {
 	for _, sw := range w.workers {
 		sw.there, sw.claiming = false, nil
 	}
+	w.now += second / 10
 	w.newEngine()
 }
 
@@ -556,6 +564,11 @@ func (w *world) drain() {
 		w.now = max(w.now+1, w.next)
 		w.step()
 	}
+	for range 5 { // what is due is done
+		w.now += second
+		w.step()
+		w.rest()
+	}
 	w.check()
 	w.final()
 }
@@ -584,8 +597,24 @@ func (w *world) final() {
 	for _, c := range w.order {
 		if a := w.calls[c]; a.kind != "claim" {
 			w.violate("14", "a %s of job %s is never answered", a.kind, a.id)
-		} else if !slices.Contains(a.worker.claiming, c) {
+		} else if a.abandoned || !slices.Contains(a.worker.claiming, c) {
 			w.violate("14", "a claim is never answered")
+		}
+	}
+	if n := len(w.engine.flying); n > 0 {
+		w.violate("leak", "%d claims are under way for ever", n)
+	}
+	for id, ent := range w.engine.jobs {
+		if t := w.tracks[id]; ent.op != nil || ent.job == nil || !t.deleted && !t.endedElsewhere(ent.job.Claim) {
+			w.violate("leak", "the engine still knows of job %s: %+v", id, ent.job)
+		}
+	}
+	for _, ew := range w.engine.sortedWorkers() {
+		for claim, id := range ew.running {
+			if t := w.tracks[id]; t.deleted || t.unclear || t.endedElsewhere(claim) {
+				continue // its worker hears of it when it lists the claim again
+			}
+			w.violate("leak", "worker %d is thought to run job %s under %s", ew.ID[0], id, claim)
 		}
 	}
 	for _, id := range w.ids {
@@ -597,6 +626,9 @@ func (w *world) final() {
 		if j == nil {
 			w.violate("1", "job %s is gone", id)
 			continue
+		}
+		if j.DueAt != 0 && j.DueAt < w.now-3*second {
+			w.violate("14", "job %s was due at %d, and nothing happened by %d", id, j.DueAt, w.now)
 		}
 		if !j.Purged {
 			if done := w.store.dones[id]; (j.State == StateCompleted) != (done != nil) {
@@ -616,6 +648,16 @@ func (w *world) final() {
 			w.violate("9", "job %s was acknowledged, and its keys are there", id)
 		}
 	}
+}
+
+// endedElsewhere reports whether another coordinator ended the attempt.
+func (t *track) endedElsewhere(c ClaimID) bool {
+	for i, j := range t.versions {
+		if j.State == StateRunning && j.Claim == c {
+			return slices.Contains(t.events[i+1:], 0)
+		}
+	}
+	return false
 }
 
 // TestModel drives the engine through anything that can happen, and compares

@@ -83,7 +83,6 @@ type planted struct {
 	page   func(w *world, jobs []*Job) []*Job
 	trust  bool // everybody runs PRIVATE jobs
 	keep   bool // the vault shreds nothing
-	shred  bool // the vault shreds when a job ends
 }
 
 // task is something that the engine asked for.
@@ -98,18 +97,19 @@ type task struct {
 
 // asked is a call that waits for its reply, or has one.
 type asked struct {
-	kind     string
-	op       *op
-	worker   *actor
-	claim    Claim
-	id       JobID
-	content  string // submit, see contentOf
-	account  string
-	digest   [32]byte // complete
-	bad      bool     // complete with a bad record
-	was      *Job     // as the store had it when it was asked
-	answered bool
-	faulty   bool // the store was in trouble meanwhile
+	kind      string
+	op        *op
+	worker    *actor
+	claim     Claim
+	id        JobID
+	content   string // submit, see contentOf
+	account   string
+	digest    [32]byte // complete
+	bad       bool     // complete with a bad record
+	was       *Job     // as the store had it when it was asked
+	answered  bool
+	faulty    bool // the store was in trouble meanwhile
+	abandoned bool // nobody waits for the claim any more
 }
 
 // contentOf is what a submit has to repeat in order to be the same one.
@@ -127,6 +127,7 @@ type track struct {
 	owed     int // and written
 	shredded int
 	deleted  bool
+	unclear  bool // somebody was not told what became of a change
 }
 
 func (t *track) last() *Job {
@@ -178,10 +179,10 @@ func newWorld(d dice, m planted) *world {
 	}
 	all := []string{KindTask, KindInference}
 	for i, caps := range []Capabilities{
-		{Kinds: all, Models: []string{"*"}, MaxContextTier: 4, Encryption: true, Slots: 2, HardwareTier: 2},
-		{Kinds: []string{KindTask}, MaxContextTier: 1, Slots: 1},
-		{Kinds: []string{KindInference}, Models: []string{"m1"}, MaxContextTier: 2, Encryption: true, Slots: 1},
-		{Kinds: all, Models: simModels, MaxContextTier: 3, Encryption: true, Slots: 2},
+		{Kinds: all, Models: []string{"*"}, MaxContextTier: 4, Encryption: true, Slots: 12, HardwareTier: 2},
+		{Kinds: []string{KindTask}, MaxContextTier: 1, Slots: 6},
+		{Kinds: []string{KindInference}, Models: []string{"m1"}, MaxContextTier: 2, Encryption: true, Slots: 6},
+		{Kinds: all, Models: simModels, MaxContextTier: 3, Encryption: true, Slots: 12},
 	} {
 		w.workers = append(w.workers, &actor{id: WorkerID{byte(i + 1)}, caps: caps})
 	}
@@ -339,6 +340,9 @@ func (w *world) carryOut(i int, f fault) {
 	switch {
 	case t.commits != nil:
 		in = w.commitTask(t.commits, f)
+		if err != nil {
+			w.now += Instant(storeRetry / time.Microsecond) // as the shell waits
+		}
 	case t.renew != nil:
 		errs := make([]error, len(t.renew))
 		for i, r := range t.renew {
@@ -407,7 +411,7 @@ func (w *world) readTask(t task, err error) input {
 		return inLapsed{s.lapsedJobs(r.n), err}
 	case readEffects:
 		effects := slices.Clone(s.effects)
-		return inEffects{effects[:min(len(effects), r.n)], err}
+		return inEffects{r.n, effects[:min(len(effects), r.n)], err}
 	case readDoc:
 		d, ok := s.docs[[2]string{DocWorker, r.key}]
 		if !ok {
@@ -591,6 +595,9 @@ func (w *world) witnessKind(c *Change, o *op, was, is *Job, t *track) {
 		w.violate("12", "job %s: a bad result is no strike", id)
 	}
 	for _, f := range c.Effects {
+		if f.Kind == EffectShred && (!is.State.Terminal() || is.AckedAt == 0 && !is.Purged) {
+			w.violate("9", "job %s is %s, not acknowledged, and its keys are to be destroyed", id, is.State)
+		}
 		if f.Kind == EffectSettle || f.Kind == EffectRefund {
 			t.owed++
 		}
@@ -645,6 +652,9 @@ func (w *world) onReply(r reply) {
 		}
 		if a.kind == "claim" {
 			w.unclaim(a, r.call)
+		}
+		if t != nil {
+			t.unclear = true
 		}
 		return
 	}

@@ -5,10 +5,9 @@ go 1.26.0
 require (
 	github.com/cenkalti/backoff/v4 v4.3.0
 	github.com/hashicorp/go-memdb v1.3.5
+	golang.org/x/crypto v0.58.0
 	pgregory.net/rapid v1.3.0
 )
-
-require golang.org/x/crypto v0.58.0
 
 require (
 	github.com/hashicorp/go-immutable-radix v1.3.1 // indirect

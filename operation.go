@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -27,20 +28,22 @@ type op struct {
 	id   JobID
 	job  *Job // as its finder saw it; nil: to be read
 
-	account string   // submitter's operations: whose job it must be
-	claim   ClaimID  // worker's operations: the claim that it must be under
-	worker  WorkerID // and who sent it
-	ev      Event
-	done    *Done
-	draft   *Job // submit: the job before its first transition
-	spec    *Spec
-	items   []ReportItem
-	waiter  *waiter
-	ticket  *Job     // claim: as it was in the window
-	strikes []Effect // of a worker's document that is being read
-	lapsed  bool     // time: the lease is to be judged by the store
+	account  string   // submitter's operations: whose job it must be
+	claim    ClaimID  // worker's operations: the claim that it must be under
+	worker   WorkerID // and who sent it
+	ev       Event
+	done     *Done
+	draft    *Job // submit: the job before its first transition
+	spec     *Spec
+	items    []ReportItem
+	reported []LogEntry // report: the entries as they were first sent
+	waiter   *waiter
+	ticket   *Job     // claim: as it was in the window
+	strikes  []Effect // of a worker's document that is being read
+	lapsed   bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
+	was    *Job     // before the change in flight
 	next   Transition
 	tries  int
 	fresh  bool // the job was read for it
@@ -54,8 +57,10 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 	case opSubmit:
 		return e.decideSubmit(ent, o)
 	case opClaim:
-		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now {
-			ent.passed = ent.job // somebody was faster
+		if ent.job.State != StateQueued || ent.job.ReadyAt > e.now || ent.job.Lane != o.ticket.Lane {
+			if ent.job.State == StateQueued { // not ready; else somebody was faster
+				ent.passed = ent.job
+			}
 			e.reclaim(o.waiter)
 			return true, nil
 		}
@@ -91,6 +96,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	o.change = e.changeID()
 	o.ev.Change = o.change
+	o.was = ent.job
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
 	}
@@ -151,13 +157,21 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 // again gets the first answer.
 func (e *engine) fence(j *Job, o *op) (done bool, err error) {
 	current := j.Claim == o.claim && j.Worker == o.worker
+	w := e.workers[o.worker]
 	switch {
 	case current && j.State == StateRunning:
+		if w != nil {
+			w.running[o.claim] = j.ID // from another process perhaps: claims outlive those
+		}
 		return false, nil
 	case current && o.done != nil && (j.State == StateCompleted || j.State == StateValidating) && !j.Purged:
 		e.compareDone(o)
 		return true, nil
-	case current && j.State == StateCancelled:
+	}
+	if w != nil && o.fresh {
+		delete(w.running, o.claim)
+	}
+	if current && j.State == StateCancelled {
 		return true, fmt.Errorf("%w: %w by its submitter", ErrLeaseLost, ErrCancelled)
 	}
 	return true, fmt.Errorf("%w: job %s is %s, not running under claim %s", ErrLeaseLost, j.ID, j.State, o.claim)
@@ -192,26 +206,41 @@ func (in inDone) apply(e *engine) {
 // maxReports bounds the log of one attempt.
 const maxReports = 100_000
 
+// reportTick is how often a report may have a number, over a whole attempt.
+const reportTick = 256 * time.Microsecond
+
 // decideReport adds a worker's lines to the log, under the guard of its claim.
 func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
-	if ent.lines += len(o.items); ent.lines > maxReports {
-		ent.lines -= len(o.items)
-		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
-	}
 	o.change = e.changeID()
-	if ent.reports == 0 {
-		// After a restart the entries of this version are not known: number
-		// from the time, which only grows.
-		ent.reports = 1 + int(e.now.Sub(ent.job.ClaimedAt)/time.Millisecond)
-		ent.counted = ent.job.Version
+	o.next = Transition{Job: ent.job}
+	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}, Log: o.reported}
+	if o.reported != nil { // sent before: the store drops the numbers that it has
+		e.commitOp(o, c)
+		return false, nil
 	}
-	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
+	size := 0
+	for _, item := range o.items {
+		size += len(item.Data)
+	}
+	switch {
+	case ent.lines+len(o.items) > maxReports:
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
+	case ent.size+size > e.config.MaxResult:
+		return true, fieldError("report", fmt.Sprintf("would bring the attempt's lines and parts to %d bytes", ent.size+size), fmt.Sprintf("send at most %d", e.config.MaxResult))
+	}
+	ent.lines += len(o.items)
+	ent.size += size
+	// The entries of this version may not be known, after a restart for one,
+	// and a number that is taken would lose the line: so numbers keep up with
+	// the time, which only grows.
+	ent.reports = max(ent.reports, 1+int(e.now.Sub(ent.job.ClaimedAt)/reportTick))
+	ent.counted = ent.job.Version
 	for _, item := range o.items {
 		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
 			State: StateRunning, Attempt: ent.job.Attempt, Worker: o.worker, Report: item.Kind, Data: item.Data})
 		ent.reports++
 	}
-	o.next = Transition{Job: ent.job}
+	o.reported = c.Log
 	e.commitOp(o, c)
 	return false, nil
 }
@@ -225,9 +254,9 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 		e.finish(ent)
 		return
 	}
-	was, job := ent.job, o.next.Job
+	was, job := o.was, o.next.Job
 	ent.job, ent.counted = job, job.Version
-	ent.reports, ent.lines = len(o.next.Log), 0
+	ent.reports, ent.lines, ent.size = len(o.next.Log), 0, 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}
@@ -259,20 +288,20 @@ func (o *op) refused(e *engine, err error) {
 		e.claimRefused(o, err)
 		return
 	case o.kind == opLost:
-		if err == ErrNotFound {
+		if errors.Is(err, ErrNotFound) {
 			e.claimLost(Claim{o.id, o.claim}, o.worker)
 		}
 		return
 	case o.kind == opTime:
-		if err != ErrGuard && err != ErrNotFound {
+		if !errors.Is(err, ErrGuard) && !errors.Is(err, ErrNotFound) {
 			e.timer.stuck++
 		}
 		return
-	case err == ErrGuard:
+	case errors.Is(err, ErrGuard):
 		err = fmt.Errorf("%w: claim %s is not current", ErrLeaseLost, o.claim)
-	case err == ErrBound:
+	case errors.Is(err, ErrBound):
 		err = fmt.Errorf("%w: account %q does not have %s: add credit, or ask for less", ErrCredit, o.account, o.draft.Price)
-	case err == ErrVersion:
+	case errors.Is(err, ErrVersion):
 		err = fmt.Errorf("%w: job %s is being changed by others: try again", ErrBusy, o.id)
 	}
 	e.reply(o, nil, err)

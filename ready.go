@@ -238,15 +238,19 @@ func (r *readyIndex) insert(l *lane, j *Job) {
 // leave marks that the store holds a ticket which is not ready for long, and
 // all after it.
 func (r *readyIndex) leave(l *lane, j *Job) {
+	if l.loading {
+		l.late = append(l.late, j)
+		return
+	}
 	before := Place{Key: j.Key - 1, ID: JobID(bytes.Repeat([]byte{0xff}, len(JobID{})))}
 	if !l.more || before.Before(l.last) {
 		l.last = before
 		l.floor = j.Key
 	}
-	l.more = true
-	if l.resume == 0 || j.ReadyAt < l.resume {
-		l.resume = j.ReadyAt
+	if !l.more || l.resume != 0 && j.ReadyAt < l.resume {
+		l.resume = j.ReadyAt // else the store may have some that are ready
 	}
+	l.more = true
 	heap.Push(&r.delayed, delay{at: j.ReadyAt, lane: l})
 	r.settle(l)
 }
@@ -345,6 +349,7 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 	l.more = full
 	for _, j := range page {
 		if j.ReadyAt > now.Add(delayHorizon) {
+			l.more = false // known so far: nothing but what is after j
 			r.leave(l, j)
 			break
 		}
@@ -357,6 +362,11 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 		case len(l.window) == 0 || l.placeAt(len(l.window)-1).Before(place):
 			l.window = append(l.window, j)
 			r.tickets++
+		default:
+			if i := l.find(place); i == len(l.window) || l.window[i].ID != j.ID {
+				l.window = slices.Insert(l.window, i, j)
+				r.tickets++
+			}
 		}
 	}
 	if l.more {
@@ -365,7 +375,11 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 	r.cut(l, maxWindow)
 	r.settle(l)
 	for _, j := range late {
-		r.insert(l, j)
+		if j.ReadyAt > now {
+			r.leave(l, j)
+		} else {
+			r.insert(l, j)
+		}
 	}
 	for r.tickets > maxTickets && r.evict(l) {
 		continue

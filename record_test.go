@@ -146,7 +146,8 @@ func randomRecord(rng *rand.Rand) Record {
 		*n = number()
 	}
 	r.Seq = max(1, number())
-	r.ExitStatus = number() - number()
+	status, minus := number(), number()
+	r.ExitStatus = status - minus
 	r.FinishedAt = r.StartedAt + rng.Int64N(maxSafeInteger-r.StartedAt+1)
 	if rng.IntN(2) == 0 {
 		r.Log = LogHead{}

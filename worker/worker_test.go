@@ -714,7 +714,7 @@ func TestWhoseFaultItIs(t *testing.T) {
 		}, consign.FailPayload, "no text"},
 		{"panic", func(context.Context, *worker.Task) (worker.Output, error) {
 			var none map[string]int
-			none["x"] = 1
+			none["x"] = 1 //lint:ignore SA5000 the panic is the test
 			return worker.Output{}, nil
 		}, consign.FailTransient, "panic: assignment to entry in nil map\ngoroutine "},
 		{"goexit", func(context.Context, *worker.Task) (worker.Output, error) {

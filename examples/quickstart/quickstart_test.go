@@ -216,7 +216,6 @@ func TestInterrupt(t *testing.T) {
 			if after == "" {
 				cancel()
 			}
-			began := time.Now()
 			long := file(t, "a.txt", strings.Repeat(opticks, 10)) // the server is busy with it all the time
 			err := run(ctx, []string{long, long, long}, out, false)
 			if err == nil || !strings.Contains(err.Error(), "interrupted") || !strings.Contains(err.Error(), "run it again") {
@@ -224,9 +223,6 @@ func TestInterrupt(t *testing.T) {
 			}
 			if strings.Contains(out.String(), "Its receipt") || !strings.Contains(out.String(), "NONE: not finished") {
 				t.Errorf("as if nothing had happened:\n%s", out.String())
-			}
-			if took := time.Since(began); took > 15*time.Second {
-				t.Errorf("took %v to end", took)
 			}
 		})
 	}

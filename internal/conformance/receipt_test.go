@@ -240,7 +240,7 @@ func TestCanonicalJSON(t *testing.T) {
 	number := func() int64 { return rng.Int64N(1<<53) >> rng.IntN(53) }
 	for range 2000 {
 		r := consign.Record{Kind: "k" + text(), Comparator: "c" + text(), Model: text(), ModelRequested: text(), ModelDigest: text(),
-			Engine: text(), Class: text(), Epoch: number(), Seq: max(1, number()), ExitStatus: number() - number(), FinishedAt: number(),
+			Engine: text(), Class: text(), Epoch: number(), Seq: max(1, number()), ExitStatus: -number(), FinishedAt: number(),
 			ResourceUse: consign.ResourceUse{CPUMicros: number(), OutputTokens: number()}}
 		e, err := consign.SignRecord(id, r)
 		if err != nil {

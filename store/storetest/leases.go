@@ -132,7 +132,7 @@ var leases = []check{
 // difference of two clocks.
 func (s *subject) leased(id consign.JobID, d time.Duration) {
 	s.Helper()
-	if left := s.job(id).LeaseUntil.Time().Sub(time.Now()); left < d-time.Minute || left > d+time.Minute {
+	if left := time.Until(s.job(id).LeaseUntil.Time()); left < d-time.Minute || left > d+time.Minute {
 		s.failf("the lease ends in %v, want %v", left, d)
 	}
 }

@@ -286,7 +286,7 @@ var mutants = []mutant{
 	}},
 	{fault: "never shortens a lease", by: "Renew", wrap: renewing(func(ctx ctxt, s consign.Store, r *consign.Renewal) {
 		if j := get(ctx, s, r.Job); j != nil {
-			r.For = max(r.For, j.LeaseUntil.Time().Sub(time.Now()))
+			r.For = max(r.For, time.Until(j.LeaseUntil.Time()))
 		}
 	})},
 	{fault: "does not renew a lease that has lapsed", by: "GuardLapsed", wrap: renewing(func(ctx ctxt, s consign.Store, r *consign.Renewal) {

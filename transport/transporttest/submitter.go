@@ -124,15 +124,15 @@ var submitterCalls = []struct {
 	errs []error
 	call func(context.Context, consign.SubmitterAPI) error
 }{
-	{"Quote", []error{badField}, func(ctx context.Context, api consign.SubmitterAPI) error {
+	{"Quote", []error{errBadField}, func(ctx context.Context, api consign.SubmitterAPI) error {
 		_, err := api.Quote(ctx, consign.QuoteRequest{Kind: "TASK"})
 		return err
 	}},
-	{"Submit", []error{badField, consign.ErrConflict, consign.ErrIDTaken, consign.ErrCredit, consign.ErrNoWorker, consign.ErrBusy}, func(ctx context.Context, api consign.SubmitterAPI) error {
+	{"Submit", []error{errBadField, consign.ErrConflict, consign.ErrIDTaken, consign.ErrCredit, consign.ErrNoWorker, consign.ErrBusy}, func(ctx context.Context, api consign.SubmitterAPI) error {
 		_, err := api.Submit(ctx, request())
 		return err
 	}},
-	{"SubmitMany", []error{badField, consign.ErrConflict, consign.ErrIDTaken, consign.ErrCredit, consign.ErrNoWorker, consign.ErrBusy}, func(ctx context.Context, api consign.SubmitterAPI) error {
+	{"SubmitMany", []error{errBadField, consign.ErrConflict, consign.ErrIDTaken, consign.ErrCredit, consign.ErrNoWorker, consign.ErrBusy}, func(ctx context.Context, api consign.SubmitterAPI) error {
 		out := api.SubmitMany(ctx, []consign.SubmitRequest{request()})
 		if len(out) != 1 {
 			return fmt.Errorf("%d outcomes of one request", len(out))
@@ -149,8 +149,8 @@ var submitterCalls = []struct {
 		}
 		return nil
 	}},
-	{"Cancel", []error{consign.ErrNotFound, badTransition}, func(ctx context.Context, api consign.SubmitterAPI) error { _, err := api.Cancel(ctx, jobA); return err }},
-	{"Acknowledge", []error{consign.ErrNotFound, badTransition}, func(ctx context.Context, api consign.SubmitterAPI) error { return api.Acknowledge(ctx, jobA) }},
+	{"Cancel", []error{consign.ErrNotFound, errBadTransition}, func(ctx context.Context, api consign.SubmitterAPI) error { _, err := api.Cancel(ctx, jobA); return err }},
+	{"Acknowledge", []error{consign.ErrNotFound, errBadTransition}, func(ctx context.Context, api consign.SubmitterAPI) error { return api.Acknowledge(ctx, jobA) }},
 	{"Receipt", []error{consign.ErrNotFound}, func(ctx context.Context, api consign.SubmitterAPI) error {
 		_, err := api.Receipt(ctx, jobA)
 		return err
@@ -324,7 +324,7 @@ func submitMany(e *subEnv) error {
 		out := make([]consign.SubmitOutcome, len(rs))
 		for i, r := range rs {
 			if r.Payload[0]%3 == 0 {
-				out[i].Err = badField
+				out[i].Err = errBadField
 			} else {
 				out[i].Job = consign.JobInfo{ID: r.ID, Kind: string(r.Payload)}
 			}
@@ -348,7 +348,7 @@ func submitMany(e *subEnv) error {
 	}
 	for i, o := range out {
 		if rs[i].Payload[0]%3 == 0 {
-			if err := sameError(o.Err, badField); err != nil {
+			if err := sameError(o.Err, errBadField); err != nil {
 				return fmt.Errorf("outcome %d: %w", i, err)
 			}
 		} else if o.Err != nil || o.Job.ID != rs[i].ID || o.Job.Kind != string(rs[i].Payload) {

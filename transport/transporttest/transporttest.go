@@ -171,8 +171,8 @@ func sameError(got, sent error) error {
 const happened = `"what" happened, 100 %`
 
 var (
-	badField      = fmt.Errorf("submit: %w", &consign.FieldError{Field: "payload", Problem: "is \"empty\"", Remedy: "send at least one byte: ü"})
-	badTransition = fmt.Errorf("late: %w", &consign.TransitionError{Job: consign.JobID{1, 2, 15: 3}, State: consign.StateCompleted, Event: consign.EventCancel})
+	errBadField      = fmt.Errorf("submit: %w", &consign.FieldError{Field: "payload", Problem: "is \"empty\"", Remedy: "send at least one byte: ü"})
+	errBadTransition = fmt.Errorf("late: %w", &consign.TransitionError{Job: consign.JobID{1, 2, 15: 3}, State: consign.StateCompleted, Event: consign.EventCancel})
 )
 
 // wrapped is how errors come from a queue: with what happened.

@@ -121,18 +121,18 @@ var sessionCalls = []struct {
 	errs []error
 	call func(context.Context, consign.Session) error
 }{
-	{"Heartbeat", []error{badField}, func(ctx context.Context, s consign.Session) error {
+	{"Heartbeat", []error{errBadField}, func(ctx context.Context, s consign.Session) error {
 		_, err := s.Heartbeat(ctx, consign.Heartbeat{Claims: []consign.Claim{claimA}})
 		return err
 	}},
 	{"Claim", []error{consign.ErrRemoved}, func(ctx context.Context, s consign.Session) error { _, err := s.Claim(ctx); return err }},
-	{"Report", []error{consign.ErrLeaseLost, badField}, func(ctx context.Context, s consign.Session) error {
+	{"Report", []error{consign.ErrLeaseLost, errBadField}, func(ctx context.Context, s consign.Session) error {
 		return s.Report(ctx, consign.Report{Claim: claimA, Items: []consign.ReportItem{{Kind: consign.ReportLog, Data: []byte("x")}}})
 	}},
-	{"Complete", []error{consign.ErrLeaseLost, consign.ErrConflict, consign.ErrBadResult, badField, badTransition}, func(ctx context.Context, s consign.Session) error {
+	{"Complete", []error{consign.ErrLeaseLost, consign.ErrConflict, consign.ErrBadResult, errBadField, errBadTransition}, func(ctx context.Context, s consign.Session) error {
 		return s.Complete(ctx, consign.Completion{Claim: claimA, Result: []byte("r"), Record: []byte("{}")})
 	}},
-	{"Fail", []error{consign.ErrLeaseLost, badField}, func(ctx context.Context, s consign.Session) error {
+	{"Fail", []error{consign.ErrLeaseLost, errBadField}, func(ctx context.Context, s consign.Session) error {
 		return s.Fail(ctx, consign.Failure{Claim: claimA, Reason: "x"})
 	}},
 	{"Release", []error{consign.ErrLeaseLost}, func(ctx context.Context, s consign.Session) error {
@@ -189,7 +189,7 @@ func registration(e *workEnv) error {
 func registrationRefused(e *workEnv) error {
 	ctx, cancel := e.background()
 	defer cancel()
-	for _, sent := range []error{badField, wrapped(consign.ErrRemoved), wrapped(consign.ErrClosed)} {
+	for _, sent := range []error{errBadField, wrapped(consign.ErrRemoved), wrapped(consign.ErrClosed)} {
 		api := e.dial(&backend{register: func(context.Context, consign.Registration) (consign.Session, error) { return nil, sent }})
 		_, got := join(ctx, api, 1)
 		if err := sameError(got, sent); err != nil {
@@ -587,7 +587,7 @@ func reportsInOrder(e *workEnv) error {
 	mu.Lock()
 	defer mu.Unlock()
 	if !bytes.Equal(got, want) {
-		return fmt.Errorf("parts arrived as %.100q..., not as %.100q...", got, want)
+		return fmt.Errorf("parts arrived as %.100q, not as %.100q", got, want)
 	}
 	return nil
 }
