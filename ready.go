@@ -14,13 +14,17 @@ import (
 // The bounds of the ready index. A lane's window holds the front of the line;
 // the rest stays in the store, so memory does not grow with the backlog.
 const (
-	maxWindow    = 256         // tickets of one lane
-	minWindow    = 8           // however many lanes there are
-	maxTickets   = 100_000     // tickets of all lanes
-	maxIdleLanes = 4_096       // empty lanes that are kept for their next ticket
-	maxDelayed   = 100_000     // tickets kept aside until they are ready
-	delayHorizon = time.Minute // read from the store, later ones stay there
-	never        = maxInstant  // the key of a lane that has nothing to give
+	maxWindow    = 256     // tickets of one lane
+	minWindow    = 8       // however many lanes there are
+	maxTickets   = 100_000 // tickets of all lanes
+	maxIdleLanes = 4_096   // empty lanes that are kept for their next ticket
+	maxDelayed   = 100_000 // tickets kept aside until they are ready, but for the nearest
+
+	// Delayed tickets up to here are read from the store, later ones stay
+	// there. It is more than any offset, so no ready ticket stands behind one
+	// that stays.
+	delayHorizon = 70 * time.Second
+	never        = maxInstant // the key of a lane that has nothing to give
 )
 
 // lane is the front of one line.
@@ -38,7 +42,7 @@ type lane struct {
 	last    Place   // how far the store is known
 	floor   Instant // with more: no ticket after last has a smaller key
 	loading bool
-	late    []*Job  // came in after last during a load
+	late    []*Job  // came in during a load, for the store to keep
 	anew    bool    // what is being loaded is out of date: rescan
 	resume  Instant // the store has nothing ready before this; 0: unknown
 	poke    Instant // somebody who may not take a ticket yet may then
@@ -198,7 +202,7 @@ func (r *readyIndex) add(j *Job, now Instant) error {
 	switch {
 	case j.ReadyAt <= now:
 		r.insert(l, j)
-	case len(r.delayed) < maxDelayed:
+	case len(r.delayed) < maxDelayed || j.ReadyAt <= now.Add(delayHorizon):
 		heap.Push(&r.delayed, delay{at: j.ReadyAt, job: j})
 	default:
 		r.leave(l, j)
