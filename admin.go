@@ -31,6 +31,8 @@ func (q *Queue) Resume(ctx context.Context, what PauseKey) error {
 }
 
 func (q *Queue) setPause(ctx context.Context, what PauseKey, paused bool) error {
+	q.admin.Lock() // the store and the engine hear of changes in one order
+	defer q.admin.Unlock()
 	if err := q.setDoc(ctx, DocPause, string(what), []byte(`{}`), paused); err != nil {
 		return err
 	}
@@ -75,6 +77,8 @@ func (q *Queue) Pair(ctx context.Context, p Pairing) error { return q.setPairing
 func (q *Queue) Unpair(ctx context.Context, p Pairing) error { return q.setPairing(ctx, p, false) }
 
 func (q *Queue) setPairing(ctx context.Context, p Pairing, trusted bool) error {
+	q.admin.Lock()
+	defer q.admin.Unlock()
 	body, err := json.Marshal(p)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,8 +40,9 @@ func (c *Config) admit(account string, r *SubmitRequest) (draft *Job, spec *Spec
 		Needs: Needs{Kind: r.Kind, Model: r.Model, Tier: tier, HardwareTier: r.HardwareTier, VRAM: r.VRAM, Docker: kind.Docker,
 			Encryption: r.Custody != CustodyPlain, Private: r.Privacy == PrivacyPrivate, Labels: joinLabels(r.Labels)},
 	}
-	spec = &Spec{ID: id, Kind: r.Kind, Model: r.Model, Header: r.Header, Payload: r.Payload, Custody: r.Custody,
-		Comparator: firstOf(r.Comparator, kind.Comparator, ComparatorNone), ClientKey: r.ClientKey, Privacy: r.Privacy, Policy: policy,
+	// Copies: the caller may use its buffers again.
+	spec = &Spec{ID: id, Kind: r.Kind, Model: r.Model, Header: bytes.Clone(r.Header), Payload: bytes.Clone(r.Payload), Custody: r.Custody,
+		Comparator: firstOf(r.Comparator, kind.Comparator, ComparatorNone), ClientKey: bytes.Clone(r.ClientKey), Privacy: r.Privacy, Policy: policy,
 		Priority: r.Priority, HardwareTier: r.HardwareTier, VRAM: r.VRAM, Labels: lane.Needs.Labels, Chars: chars, Tier: tier}
 	draft = &Job{ID: id, Account: account, Lane: lane.String(), Offset: lane.Offset, Custody: r.Custody,
 		InputHash: InputHash(r.Header, r.Payload), Price: c.Prices.Price(r.Kind, policy, tier), Chars: chars,

@@ -139,7 +139,7 @@ type badWorld struct {
 	jobs       int
 }
 
-var badCaps = consign.Capabilities{Kinds: []string{consign.KindTask}, Models: []string{"*"}, MaxContextTier: 4, Slots: 8}
+var badCaps = consign.Capabilities{Kinds: []string{consign.KindTask}, Models: []string{"*"}, MaxContextTier: 4, Slots: 10_000}
 
 // The kinds of badWorld beside the default ones.
 const (

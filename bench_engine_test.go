@@ -136,7 +136,10 @@ func benchEngine(b *testing.B, queued, lanes, workers int) {
 	}
 
 	const batch = 16
-	call := newCall()
+	var calls [batch]*call
+	for i := range calls {
+		calls[i] = newCall()
+	}
 	var steps []time.Duration
 	done, turn := 0, 0
 	var engine time.Duration // in Step alone
@@ -152,8 +155,8 @@ func benchEngine(b *testing.B, queued, lanes, workers int) {
 	b.ResetTimer()
 	for done < b.N {
 		in = in[:0]
-		for range batch {
-			in = append(in, inClaim{call, ids[turn%len(ids)], NewClaimID()})
+		for i := range batch {
+			in = append(in, inClaim{calls[i], ids[turn%len(ids)], NewClaimID()})
 			turn++
 		}
 		start := engine

@@ -27,7 +27,8 @@ type engine struct {
 	workers map[WorkerID]*worker
 	pairs   map[string]map[WorkerID]bool // PRIVATE: who may run an account's jobs
 	waiters map[*call]*waiter
-	flying  map[*call]*waiter // those that are being given a job
+	flying  map[*call]*waiter   // those that are being given a job
+	uptimes map[WorkerID]uptime // of workers that are gone
 
 	changes   uint64 // made by this engine
 	changeTag [8]byte
@@ -47,6 +48,7 @@ type entry struct {
 	line    []*op
 	reports int    // log entries of this version, the transition's included
 	lines   int    // of them, reported since this process knows the attempt
+	size    int    // of what was reported, in bytes
 	counted uint64 // the version that they are of
 	passed  *Job   // its ticket, which was passed over meanwhile: offer it again
 }
@@ -57,7 +59,7 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{},
+		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage

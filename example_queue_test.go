@@ -38,7 +38,7 @@ func ExampleExplanation() {
 	fmt.Println(waitFor(submitter, job).State)
 	// Output:
 	// queued: no worker is registered
-	// queued: none of the 1 registered workers can run it: 1 takes only shorter prompts
+	// queued: no registered worker can run it: 1 takes only shorter prompts
 	// completed
 }
 

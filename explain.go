@@ -22,7 +22,7 @@ type Explanation struct {
 
 // explain answers an operation with the state of its job.
 func (e *engine) explain(o *op, j *Job) {
-	x := Explanation{Job: j.ID, State: j.State, Reason: j.Reason, Filtered: map[Reason]int{}}
+	x := Explanation{Job: j.ID, State: j.State, Reason: firstOf(j.Reason, stateReasons[j.State]), Filtered: map[Reason]int{}}
 	if j.State == StateQueued {
 		if err := e.survey(&x, j); err != nil {
 			e.out.bad = append(e.out.bad, err)
@@ -59,22 +59,23 @@ func (x *Explanation) sentence(j *Job, now Instant) string {
 	case x.Paused:
 		return "its lane is paused: resume it"
 	case j.ReadyAt > now:
-		return fmt.Sprintf("it is not ready before %s: %s", j.ReadyAt.Time().Format("15:04:05.000"), cmp(j.Reason, "it was submitted with a delay"))
+		return fmt.Sprintf("it is not ready before %s: %s", j.ReadyAt.Time().Format("15:04:05.000"), firstOf(j.Reason, "it was submitted with a delay"))
 	case x.Workers == 0:
 		return "no worker is registered"
 	case x.Capable == 0:
-		return fmt.Sprintf("none of the %d registered workers can run it: %s", x.Workers, x.filters())
+		return fmt.Sprintf("no registered worker can run it: %s", x.filters())
 	case x.Idle == 0:
 		return fmt.Sprintf("it waits in line: all slots of the %d workers that can run it are taken", x.Capable)
 	}
 	return fmt.Sprintf("it is next: %d slots of the %d workers that can run it are free", x.Idle, x.Capable)
 }
 
-func cmp(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-	return otherwise
+// stateReasons is what there is to say of a job that nothing happened to.
+var stateReasons = map[State]string{
+	StateBlocked:    "it waits for the jobs before it",
+	StateRunning:    "a worker runs it",
+	StateValidating: "it has a result, which others are recomputing",
+	StateCompleted:  "its result was accepted",
 }
 
 func (x *Explanation) filters() string {

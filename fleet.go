@@ -20,18 +20,34 @@ type inRegister struct {
 func (in inRegister) apply(e *engine) {
 	w := e.workers[in.record.ID]
 	if w == nil {
-		w = &worker{running: map[ClaimID]JobID{}}
+		w = &worker{running: map[ClaimID]JobID{}, uptime: e.uptimes[in.record.ID]}
 		w.ID = in.record.ID
-		w.Uptime = 1
 		e.workers[w.ID] = w
+		delete(e.uptimes, w.ID)
 	}
 	w.operator = in.record.Operator
 	w.standing = in.record.Standing.State()
 	w.Capabilities = in.caps
 	w.FreeSlots = in.caps.Slots
+	e.beat(w)
+	e.classify(w)
+}
+
+// beat counts a sign of life.
+func (e *engine) beat(w *worker) {
 	w.seen = e.now
 	w.uptime.beat(e.now, e.config.Lease)
+	w.Uptime = w.uptime.share()
+}
+
+// classify puts the worker where its capabilities and pairings belong. If that
+// is somewhere else, there may be work for its blocked claims.
+func (e *engine) classify(w *worker) {
+	was := w.class
 	e.matcher.join(w, e.pairedWith(w.ID))
+	if w.class != was {
+		e.matchWorker(w)
+	}
 }
 
 // inHeartbeat is a worker's word on itself and its claims.
@@ -47,15 +63,13 @@ func (in inHeartbeat) apply(e *engine) {
 		e.out.replies = append(e.out.replies, reply{call: in.call, err: e.noSession()})
 		return
 	}
-	w.seen = e.now
-	w.uptime.beat(e.now, e.config.Lease)
-	w.Uptime = w.uptime.share()
+	e.beat(w)
 	w.Capabilities = in.beat.Capabilities
 	w.FreeSlots = in.beat.FreeSlots
 	w.MaxWarm = in.beat.MaxWarm
 	w.Rates = in.beat.Rates
-	e.matcher.join(w, e.pairedWith(w.ID))
 	e.warm(w, in.beat.Warm)
+	e.classify(w)
 	for _, c := range in.beat.Claims {
 		e.renew(c, w.ID)
 	}
@@ -96,7 +110,7 @@ func (in inClaim) apply(e *engine) {
 // reclaim finds the blocked claim a ticket, or lets it wait for one.
 func (e *engine) reclaim(wt *waiter) {
 	w := wt.worker
-	delete(e.flying, wt.call)
+	e.landed(wt)
 	if wt.abandoned {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: errAbandoned})
 		return
@@ -107,6 +121,11 @@ func (e *engine) reclaim(wt *waiter) {
 	}
 	if w.standing == StandingFlagged || w.standing == StandingRemoved {
 		err := fmt.Errorf("%w: its standing is %s until it is reviewed", ErrRemoved, w.standing)
+		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
+		return
+	}
+	if held := len(w.running) + w.flying; held >= w.Capabilities.Slots {
+		err := fmt.Errorf("%w: the worker holds %d claims and declared %d slots: claim when one has ended", ErrBusy, held, w.Capabilities.Slots)
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 		return
 	}
@@ -136,8 +155,17 @@ func (e *engine) assign(wt *waiter, job *Job) bool {
 		o.job = nil // nobody knows whether it was ever stored
 	}
 	e.flying[wt.call] = wt
+	w.flying++
 	e.run(o)
 	return true
+}
+
+// landed ends a blocked claim's being given a job.
+func (e *engine) landed(wt *waiter) {
+	if e.flying[wt.call] == wt {
+		delete(e.flying, wt.call)
+		wt.worker.flying--
+	}
 }
 
 // attemptLimit bounds an attempt by what the worker declared it can do: four
@@ -165,7 +193,7 @@ func (e *engine) attemptLimit(j *Job, w *worker) Instant {
 func (e *engine) assigned(o *op, spec *Spec) {
 	job := o.next.Job
 	wt := o.waiter
-	delete(e.flying, wt.call)
+	e.landed(wt)
 	wt.worker.running[job.Claim] = job.ID
 	wt.worker.FreeSlots = max(0, wt.worker.FreeSlots-1)
 	if spec == nil {
@@ -205,7 +233,7 @@ func (e *engine) claimRefused(o *op, err error) {
 		e.reclaim(o.waiter)
 		return
 	}
-	delete(e.flying, o.waiter.call)
+	e.landed(o.waiter)
 	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
 }
 
@@ -359,7 +387,18 @@ func (e *engine) dismiss(w *worker, err error) {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 	}
 	delete(e.workers, w.ID)
+	if len(e.uptimes) < maxUptimes {
+		e.uptimes[w.ID] = w.uptime
+	}
+	for _, id := range w.running {
+		if ent := e.jobs[id]; ent != nil && ent.op == nil {
+			delete(e.jobs, id) // its worker's word no longer comes here
+		}
+	}
 }
+
+// maxUptimes bounds what is remembered of workers that are gone.
+const maxUptimes = 100_000
 
 // workerChanged takes in a worker's new standing.
 func (e *engine) workerChanged(d Doc) {
@@ -402,8 +441,7 @@ func (in inPair) apply(e *engine) {
 		delete(e.pairs, in.account)
 	}
 	if w := e.workers[in.worker]; w != nil {
-		e.matcher.join(w, e.pairedWith(w.ID))
-		e.matchWorker(w)
+		e.classify(w)
 	}
 }
 

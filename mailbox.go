@@ -44,6 +44,14 @@ func (b *inbox) push(in ...input) {
 	b.signal()
 }
 
+// first puts inputs before all that has gathered.
+func (b *inbox) first(in []input) {
+	b.mu.Lock()
+	b.items = append(in, b.items...)
+	b.mu.Unlock()
+	b.signal()
+}
+
 // call adds calls that bring or ask for work, unless the queue is to end.
 func (b *inbox) call(in ...input) error { return b.add(true, in) }
 

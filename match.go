@@ -74,6 +74,7 @@ type worker struct {
 	seen     Instant // last heartbeat
 	uptime   uptime
 	waits    []*waiter // claims that wait, longest first
+	flying   int       // claims that are being given a job
 	running  map[ClaimID]JobID
 	lost     []Claim // to be told with the next heartbeat
 }

@@ -28,18 +28,19 @@ type op struct {
 	id   JobID
 	job  *Job // as its finder saw it; nil: to be read
 
-	account string   // submitter's operations: whose job it must be
-	claim   ClaimID  // worker's operations: the claim that it must be under
-	worker  WorkerID // and who sent it
-	ev      Event
-	done    *Done
-	draft   *Job // submit: the job before its first transition
-	spec    *Spec
-	items   []ReportItem
-	waiter  *waiter
-	ticket  *Job     // claim: as it was in the window
-	strikes []Effect // of a worker's document that is being read
-	lapsed  bool     // time: the lease is to be judged by the store
+	account  string   // submitter's operations: whose job it must be
+	claim    ClaimID  // worker's operations: the claim that it must be under
+	worker   WorkerID // and who sent it
+	ev       Event
+	done     *Done
+	draft    *Job // submit: the job before its first transition
+	spec     *Spec
+	items    []ReportItem
+	reported []LogEntry // report: the entries as they were first sent
+	waiter   *waiter
+	ticket   *Job     // claim: as it was in the window
+	strikes  []Effect // of a worker's document that is being read
+	lapsed   bool     // time: the lease is to be judged by the store
 
 	change ChangeID // of the commit in flight
 	was    *Job     // before the change in flight
@@ -210,23 +211,36 @@ const reportTick = 256 * time.Microsecond
 
 // decideReport adds a worker's lines to the log, under the guard of its claim.
 func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
-	if ent.lines += len(o.items); ent.lines > maxReports {
-		ent.lines -= len(o.items)
-		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
-	}
 	o.change = e.changeID()
+	o.next = Transition{Job: ent.job}
+	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}, Log: o.reported}
+	if o.reported != nil { // sent before: the store drops the numbers that it has
+		e.commitOp(o, c)
+		return false, nil
+	}
+	size := 0
+	for _, item := range o.items {
+		size += len(item.Data)
+	}
+	switch {
+	case ent.lines+len(o.items) > maxReports:
+		return true, fieldError("report", fmt.Sprintf("would be line %d of the attempt", ent.lines+1), fmt.Sprintf("send at most %d, and longer ones", maxReports))
+	case ent.size+size > e.config.MaxResult:
+		return true, fieldError("report", fmt.Sprintf("would bring the attempt's lines and parts to %d bytes", ent.size+size), fmt.Sprintf("send at most %d", e.config.MaxResult))
+	}
+	ent.lines += len(o.items)
+	ent.size += size
 	// The entries of this version may not be known, after a restart for one,
 	// and a number that is taken would lose the line: so numbers keep up with
 	// the time, which only grows.
 	ent.reports = max(ent.reports, 1+int(e.now.Sub(ent.job.ClaimedAt)/reportTick))
 	ent.counted = ent.job.Version
-	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}}
 	for _, item := range o.items {
 		c.Log = append(c.Log, LogEntry{Job: o.id, Seq: seq(ent.job.Version, ent.reports), At: e.now, Event: EventReport,
 			State: StateRunning, Attempt: ent.job.Attempt, Worker: o.worker, Report: item.Kind, Data: item.Data})
 		ent.reports++
 	}
-	o.next = Transition{Job: ent.job}
+	o.reported = c.Log
 	e.commitOp(o, c)
 	return false, nil
 }
@@ -242,7 +256,7 @@ func (e *engine) committed(ent *entry, o *op, spec *Spec) {
 	}
 	was, job := o.was, o.next.Job
 	ent.job, ent.counted = job, job.Version
-	ent.reports, ent.lines = len(o.next.Log), 0
+	ent.reports, ent.lines, ent.size = len(o.next.Log), 0, 0
 	if len(o.next.Effects) > 0 {
 		e.pump.again = true
 	}

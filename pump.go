@@ -32,6 +32,7 @@ func (e *engine) pumpEffects() {
 
 // inEffects is the store's answer to readEffects.
 type inEffects struct {
+	n       int // how many were asked for
 	effects []Effect
 	err     error
 }
@@ -42,7 +43,7 @@ func (in inEffects) apply(e *engine) {
 	if in.err != nil {
 		return // the next effect, or the next tick, tries again
 	}
-	p.again = len(in.effects) >= pumpBatch
+	p.again = len(in.effects) == in.n
 	var order []string
 	byTarget := map[string][]Effect{}
 	for _, f := range in.effects {

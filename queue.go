@@ -21,13 +21,16 @@ type Queue struct {
 	id     QueueID
 	began  time.Time // of this process's clock, which never jumps
 
-	inbox   inbox
-	commits *pipe[*commit]
-	tasks   *pipe[func(context.Context) input]
-	topics  topics
-	calls   sync.Pool // of *call
-	nonces  nonces
+	inbox    inbox
+	commits  *pipe[*commit]
+	tasks    *pipe[func(context.Context) input]
+	renewals *pipe[func(context.Context) input] // apart, so that nothing slow ends a lease
+	shreds   *pipe[func(context.Context) input] // apart, since a vault is somebody else's
+	topics   topics
+	calls    sync.Pool // of *call
+	nonces   nonces
 
+	admin   sync.Mutex    // held while a pairing or pause is written and passed on
 	running sync.Mutex    // held by Run
 	ended   chan struct{} // closed when Run has returned
 }
@@ -44,6 +47,8 @@ func New(c Config) (*Queue, error) {
 	q.inbox.wake = make(chan struct{}, 1)
 	q.commits = newPipe[*commit](commitsInFlight, commitBatch)
 	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1)
+	q.renewals = newPipe[func(context.Context) input](1, 1)
+	q.shreds = newPipe[func(context.Context) input](1, 1)
 	q.topics.subs = map[JobID]map[chan struct{}]bool{}
 	_, _ = rand.Read(q.nonces.secret[:])
 	return q, nil
@@ -58,7 +63,8 @@ const (
 	commitsInFlight = 2
 	commitBatch     = 1000
 	readsInFlight   = 4
-	storeGrace      = 10 * time.Second       // for the store, when all else has drained
+	storeGrace      = 10 * time.Second // for the store, when all else has drained
+	shredTimeout    = 10 * time.Second
 	storeRetry      = 100 * time.Millisecond // after an Apply whose outcome is unknown
 )
 
@@ -77,11 +83,9 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	defer close(q.ended)
 	defer q.inbox.close()
-	first, err := q.recover(ctx)
-	if err != nil {
+	if err := q.recover(ctx); err != nil {
 		return fmt.Errorf("consign: the store cannot be read: %w", err)
 	}
-	q.inbox.push(first...)
 
 	// What has been started is finished, unless the store takes for ever.
 	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
@@ -89,10 +93,12 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(q.config.DrainTimeout+storeGrace, abandon) })()
 	var group sync.WaitGroup
 	q.commits.start(&group, func(batch []*commit) { q.inbox.push(q.apply(work, batch)) })
-	q.tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
 	defer group.Wait()
 	defer q.commits.stop()
-	defer q.tasks.stop()
+	for _, tasks := range []*pipe[func(context.Context) input]{q.tasks, q.renewals, q.shreds} {
+		tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
+		defer tasks.stop()
+	}
 
 	var tag [8]byte
 	_, _ = rand.Read(tag[:])
@@ -230,7 +236,10 @@ func (q *Queue) read(out *output) (n int) {
 		case readLapsed:
 			task(func(ctx context.Context) input { jobs, err := s.Lapsed(ctx, r.n); return inLapsed{jobs, err} })
 		case readEffects:
-			task(func(ctx context.Context) input { effects, err := s.Effects(ctx, r.n); return inEffects{effects, err} })
+			task(func(ctx context.Context) input {
+				effects, err := s.Effects(ctx, r.n)
+				return inEffects{r.n, effects, err}
+			})
 		case readDoc:
 			task(func(ctx context.Context) input {
 				doc, err := s.Doc(ctx, DocWorker, r.key)
@@ -250,13 +259,15 @@ func (q *Queue) read(out *output) (n int) {
 		task(func(ctx context.Context) input { found, err := s.Jobs(ctx, jobs); return inJobs{jobs, found, err} })
 	}
 	if renewals, renewers := out.renew, out.renewers; len(renewals) > 0 {
-		task(func(ctx context.Context) input {
+		n++
+		q.renewals.add(func(ctx context.Context) input {
 			errs, err := s.Renew(ctx, renewals)
 			return inRenewed{renewals, renewers, errs, err}
 		})
 	}
 	for _, f := range out.shred {
-		task(func(ctx context.Context) input { return inShredded{f, q.shred(ctx, f)} })
+		n++
+		q.shreds.add(func(ctx context.Context) input { return inShredded{f, q.shred(ctx, f)} })
 	}
 	return n
 }
@@ -265,14 +276,18 @@ func (q *Queue) shred(ctx context.Context, f Effect) error {
 	if q.config.Vault == nil {
 		return fmt.Errorf("consign: job %s has keys in a vault, and this queue has none: set Config.Vault", f.ID.Job)
 	}
+	ctx, cancel := context.WithTimeout(ctx, shredTimeout)
+	defer cancel()
 	return q.config.Vault.Shred(ctx, f.ID.Job)
 }
 
 // recover reads what the engine has to know before its first step.
-func (q *Queue) recover(ctx context.Context) ([]input, error) {
+func (q *Queue) recover(ctx context.Context) error {
+	q.admin.Lock()
+	defer q.admin.Unlock()
 	lanes, err := q.config.Store.Lanes(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var first []input
 	err = q.docs(ctx, DocPairing, func(d Doc) error {
@@ -281,13 +296,14 @@ func (q *Queue) recover(ctx context.Context) ([]input, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	err = q.docs(ctx, DocPause, func(d Doc) error {
 		first = append(first, inPause{PauseKey(d.Key), true})
 		return nil
 	})
-	return append(first, inLanes{lanes}), err
+	q.inbox.first(append(first, inLanes{lanes}))
+	return err
 }
 
 // docs calls f for each document of a kind.

@@ -255,10 +255,10 @@ func (r *readyIndex) leave(l *lane, j *Job) {
 		l.last = before
 		l.floor = j.Key
 	}
-	l.more = true
-	if l.resume == 0 || j.ReadyAt < l.resume {
-		l.resume = j.ReadyAt
+	if !l.more || l.resume != 0 && j.ReadyAt < l.resume {
+		l.resume = j.ReadyAt // else the store may have some that are ready
 	}
+	l.more = true
 	heap.Push(&r.delayed, delay{at: j.ReadyAt, lane: l})
 	r.settle(l)
 }
@@ -357,6 +357,7 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 	l.more = full
 	for _, j := range page {
 		if j.ReadyAt > now.Add(delayHorizon) {
+			l.more = false // known so far: nothing but what is after j
 			r.leave(l, j)
 			break
 		}
@@ -366,9 +367,11 @@ func (r *readyIndex) loaded(l *lane, page []*Job, full bool, now Instant, busy f
 		case busy(j):
 		case j.ReadyAt > now:
 			heap.Push(&r.delayed, delay{at: j.ReadyAt, job: j})
+		case len(l.window) == 0 || l.placeAt(len(l.window)-1).Before(place):
+			l.window = append(l.window, j)
+			r.tickets++
 		default:
-			i := l.find(place) // mostly the end
-			if i == len(l.window) || l.window[i].ID != j.ID {
+			if i := l.find(place); i == len(l.window) || l.window[i].ID != j.ID {
 				l.window = slices.Insert(l.window, i, j)
 				r.tickets++
 			}

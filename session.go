@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -10,6 +11,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -97,6 +100,7 @@ func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
 	if key.Verify(RegistrationMessage(q.id, r.Origin, r.Nonce, r.KeyBundle), r.Signature) != nil {
 		return nil, fieldError("signature", "is not by the public key over this registration", "sign RegistrationMessage with the worker's key")
 	}
+	r.Capabilities = r.Capabilities.clone()
 	record, err := q.enrol(ctx, key)
 	if err != nil {
 		return nil, err
@@ -163,6 +167,8 @@ func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, e
 	if err := h.validate(); err != nil {
 		return HeartbeatReply{}, err
 	}
+	h.Capabilities, h.Rates = h.Capabilities.clone(), maps.Clone(h.Rates)
+	h.Warm, h.Claims = slices.Clone(h.Warm), slices.Clone(h.Claims)
 	r, err := s.q.ask(ctx, func(c *call) input { return inHeartbeat{c, s.id, h} })
 	if err != nil {
 		return HeartbeatReply{}, err
@@ -198,7 +204,8 @@ func (s *session) Claim(ctx context.Context) (Assignment, error) {
 
 func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignment, error) {
 	a := Assignment{Queue: s.q.id, Job: j.ID, Claim: j.Claim, Kind: spec.Kind, Model: spec.Model, Tier: spec.Tier, Chars: spec.Chars,
-		Header: spec.Header, Payload: spec.Payload, Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey,
+		Header: bytes.Clone(spec.Header), Payload: bytes.Clone(spec.Payload), // an executor may work in place
+		Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey,
 		Lease: s.q.config.Lease, Receipts: !s.q.config.NoReceipts}
 	if end := earliest(j.LimitAt, j.Deadline); end != 0 {
 		a.Limit = max(time.Millisecond, end.Sub(s.q.now()))
@@ -227,12 +234,14 @@ func (q *Queue) expected(j *Job, spec *Spec) *Returned {
 }
 
 func (s *session) Report(ctx context.Context, r Report) error {
-	for _, item := range r.Items {
+	items := slices.Clone(r.Items)
+	for i, item := range items {
+		items[i].Data = bytes.Clone(item.Data)
 		if len(item.Data) > 1<<20 || item.Kind > ReportPart {
 			return fieldError("report", "has an item of an unknown kind, or of more than 1 MiB", "send smaller parts")
 		}
 	}
-	return s.about(ctx, r.Claim, &op{kind: opReport, items: r.Items})
+	return s.about(ctx, r.Claim, &op{kind: opReport, items: items})
 }
 
 func (s *session) Fail(ctx context.Context, f Failure) error {
@@ -277,6 +286,7 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	if s.q.config.NoReceipts && c.Record != nil {
 		return fieldError("record", "is there, and this queue takes results without one", "leave it out, as Assignment.Receipts says")
 	}
+	c.Result, c.Record = bytes.Clone(c.Result), bytes.Clone(c.Record) // the caller may use its buffers again
 	done := &Done{ID: c.Job, Claim: c.Claim.Claim, Worker: s.id, Result: c.Result, ExitStatus: c.ExitStatus, Verification: VerificationUnverified}
 	hash := sha256.Sum256(c.Result)
 	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)))) //nolint:gosec // the bits

@@ -71,15 +71,6 @@ type Store interface {
 	Counter(ctx context.Context, name string) (int64, error)
 }
 
-// Notifier is an optional ability of a Store that several processes share: a
-// hint that something was changed by another one. Correctness never rests on
-// it.
-type Notifier interface {
-	// Notify returns a channel that receives after others' changes. It is
-	// closed when ctx ends.
-	Notify(ctx context.Context) <-chan struct{}
-}
-
 // The outcomes of a change that did not apply.
 var (
 	// ErrVersion: a record is not at the version that the change expects.

@@ -18,8 +18,7 @@ type SubmitterAPI interface {
 	// Submit admits a job durably and returns it. The same ID with the same
 	// content returns the job that there is. It returns a *FieldError for a
 	// bad request, ErrConflict for an ID used with other content, ErrIDTaken,
-	// ErrCredit, ErrNoWorker for a PRIVATE job without a paired worker, and
-	// ErrBusy where the backlog is full.
+	// ErrCredit, and ErrNoWorker for a PRIVATE job without a paired worker.
 	Submit(ctx context.Context, r SubmitRequest) (JobInfo, error)
 	// SubmitMany submits each; one's failure does not keep the others out.
 	SubmitMany(ctx context.Context, rs []SubmitRequest) []SubmitOutcome
@@ -59,25 +58,25 @@ type WorkerAPI interface {
 }
 
 // Session is what a registered worker does. It may be used from many
-// goroutines. Each method returns ErrSession once the session has ended:
-// register again and go on, claims outlive sessions. Methods that name a
+// goroutines. Heartbeat and Claim return ErrSession once the session has
+// ended: register again and go on, claims outlive sessions. Methods that name a
 // claim return ErrLeaseLost where it is not current: stop the work, nothing
 // was changed.
 type Session interface {
 	// Heartbeat declares capabilities and state, and renews the leases of the
-	// claims that it lists. It returns ErrRemoved for a worker that may not
-	// work here.
+	// claims that it lists.
 	Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, error)
 	// Claim blocks until there is a job for this worker or ctx is done. One
-	// call is one free slot. It returns ErrRemoved for a worker that may not
-	// take work.
+	// call is one free slot. It returns ErrBusy for a worker that holds as many
+	// claims as it declared slots, and ErrRemoved for one that may not take
+	// work.
 	Claim(ctx context.Context) (Assignment, error)
 	// Report adds to the job's log and renews the lease.
 	Report(ctx context.Context, r Report) error
 	// Complete returns a result. nil means that it is durably accepted; the
 	// same completion again gets the same answer, another one under the same
 	// claim ErrConflict. ErrBadResult says which part of the record does not
-	// hold: the result is rejected.
+	// hold: the result is rejected, and the claim is over.
 	Complete(ctx context.Context, c Completion) error
 	// Fail says that the worker could not run the job, and why.
 	Fail(ctx context.Context, f Failure) error

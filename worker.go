@@ -2,6 +2,7 @@ package consign
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -74,6 +75,12 @@ func checkLabels(field string, labels map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// clone returns a copy that shares nothing with the declarer.
+func (c Capabilities) clone() Capabilities {
+	c.Kinds, c.Models, c.Labels = slices.Clone(c.Kinds), slices.Clone(c.Models), maps.Clone(c.Labels)
+	return c
 }
 
 // class returns a text that is equal for workers that can run the same jobs.

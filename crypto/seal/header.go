@@ -134,7 +134,7 @@ func (h *Header) validate() error {
 	return nil
 }
 
-// fields reads LP fields. The first that is not there sticks.
+// fields reads LP fields, and remembers if one was not there.
 type fields struct {
 	rest []byte
 	bad  bool
@@ -142,7 +142,7 @@ type fields struct {
 
 func (r *fields) next() []byte {
 	field, rest, ok := lp.Next(r.rest)
-	if !ok || r.bad {
+	if !ok {
 		r.bad = true
 		return nil
 	}

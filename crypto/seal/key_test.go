@@ -230,8 +230,12 @@ func TestKeyFile(t *testing.T) {
 	if _, err := Load(path); !errors.Is(err, ErrKey) && runtime.GOOS != "windows" {
 		t.Errorf("open to others: %v", err)
 	}
-	if _, err := Load(filepath.Dir(path)); !errors.Is(err, ErrKey) {
-		t.Errorf("a folder: %v", err)
+	folder := filepath.Join(t.TempDir(), "folder")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(folder); !errors.Is(err, ErrKey) {
+		t.Errorf("a folder of ours alone: %v", err)
 	}
 	for name, data := range map[string]string{
 		"empty":             "",

@@ -213,6 +213,12 @@ func TestPartsRefuses(t *testing.T) {
 		refused("another enc", o, edit(0, markSize+encSizes[kem]-1, 1))
 		refused("part 1 called part 0", o, edit(1, 7, 1))
 		refused("another message", o, edit(0, len(parts[0])-1, 1))
+		s, err := NewPartSealer(testKeys()[kem].Public(), testInfo())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark := append(make([]byte, 8), 2) // authentic, and a second form of "not the last"
+		refused("a flag of 2, sealed so", o, slices.Concat(mark, s.enc, Box(s.key, partAAD(s.context, mark), nil)))
 		for name, info := range otherInfos() {
 			refused("another "+name, newOpener(t, kem, info), parts[0])
 		}

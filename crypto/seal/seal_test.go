@@ -372,8 +372,18 @@ func TestSubmission(t *testing.T) {
 	if _, err := SignSubmission(testSubmitter, nil, nil); !errors.Is(err, ErrHeader) {
 		t.Errorf("no header: %v", err)
 	}
-	// An ID that is no ed25519 key signs nothing, though it is pinned.
+	rsaIdentity, err := sign.ParseIdentity(testKeys()[RSAOAEP].Bytes()[2:])
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := testHeader()
+	h.Submitter = rsaIdentity.Public().ID()
+	s = sealTest(t, h, []byte("x"))
+	if _, err := SignSubmission(rsaIdentity, s.header, s.ciphertext); !errors.Is(err, ErrSubmission) {
+		t.Errorf("an RSA identity: %v", err)
+	}
+	// An ID that is no ed25519 key signs nothing, though it is pinned.
+	h = testHeader()
 	h.Privacy, h.Submitter = Private, [32]byte{1}
 	cek := NewCEK()
 	header, ciphertext, err := SealPayload(h, cek, nil)

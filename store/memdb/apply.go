@@ -39,7 +39,7 @@ func (s *Store) Renew(ctx context.Context, renewals []consign.Renewal) ([]error,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	now := now()
+	now := s.now()
 	outcomes := make([]error, len(renewals))
 	for i, r := range renewals {
 		if l := s.running[r.Job]; l != nil && l.job.Claim == r.Claim {
@@ -70,7 +70,7 @@ type docID struct{ kind, key string }
 
 func (s *Store) begin(size int) *batch {
 	return &batch{
-		Store: s, base: s.db.Txn(false), txn: s.db.Txn(true), now: now(),
+		Store: s, base: s.db.Txn(false), txn: s.db.Txn(true), now: s.now(),
 		touched: make([]*cell, 0, size),
 	}
 }

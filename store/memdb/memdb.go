@@ -3,8 +3,8 @@
 // their process.
 //
 // Writers take turns, and readers do not wait for their work. The store's
-// clock is time.Now, so under testing/synctest its leases run in the bubble's
-// time.
+// clock is the process's own, so under testing/synctest its leases run in the
+// bubble's time.
 package memdb
 
 import (
@@ -23,7 +23,8 @@ import (
 // due time. A job's own state is in its cell, which the trees point to, so that
 // a change of state touches only the trees in which the job moves.
 type Store struct {
-	db *memdb.MemDB
+	db    *memdb.MemDB
+	began time.Time
 
 	// view is held for writing while a batch becomes visible, which takes
 	// microseconds: so a reader that holds it sees all of a change or nothing.
@@ -46,6 +47,7 @@ func New() *Store {
 	db, err := memdb.NewMemDB(schema())
 	must(err)
 	return &Store{
+		began: time.Now(),
 		// Nothing watches this database. Writes to a snapshot go without the
 		// bookkeeping for watchers.
 		db:      db.Snapshot(),
@@ -115,4 +117,7 @@ type counter struct {
 	value int64
 }
 
-func now() consign.Instant { return consign.At(time.Now()) }
+// now is the store's clock: the wall clock at its start and what has passed
+// since by the monotonic one, so that setting the machine's clock ends no lease
+// and prolongs none.
+func (s *Store) now() consign.Instant { return consign.At(s.began.Add(time.Since(s.began))) }

@@ -99,7 +99,7 @@ func (s *Store) Lapsed(ctx context.Context, n int) ([]*consign.Job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var lapsed []*lease
-	now := now()
+	now := s.now()
 	for _, l := range s.running {
 		if l.lapsed(now) {
 			lapsed = append(lapsed, l)
