@@ -165,6 +165,9 @@ func (e *engine) fence(j *Job, o *op) (done bool, err error) {
 		}
 		return false, nil
 	case current && o.done != nil && (j.State == StateCompleted || j.State == StateValidating) && !j.Purged:
+		if w != nil {
+			delete(w.running, o.claim) // its slot is free
+		}
 		e.compareDone(o)
 		return true, nil
 	}
