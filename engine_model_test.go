@@ -605,14 +605,14 @@ func (w *world) final() {
 		w.violate("leak", "%d claims are under way for ever", n)
 	}
 	for id, ent := range w.engine.jobs {
-		if t := w.tracks[id]; ent.op != nil || ent.job == nil || !t.deleted && !t.endedElsewhere(ent.job.Claim) {
+		if t := w.tracks[id]; ent.op != nil || ent.job == nil || !t.deleted {
 			w.violate("leak", "the engine still knows of job %s: %+v", id, ent.job)
 		}
 	}
 	for _, ew := range w.engine.sortedWorkers() {
 		for claim, id := range ew.running {
-			if t := w.tracks[id]; t.deleted || t.unclear || t.endedElsewhere(claim) {
-				continue // its worker hears of it when it lists the claim again
+			if w.tracks[id].deleted {
+				continue
 			}
 			w.violate("leak", "worker %d is thought to run job %s under %s", ew.ID[0], id, claim)
 		}
@@ -648,16 +648,6 @@ func (w *world) final() {
 			w.violate("9", "job %s was acknowledged, and its keys are there", id)
 		}
 	}
-}
-
-// endedElsewhere reports whether another coordinator ended the attempt.
-func (t *track) endedElsewhere(c ClaimID) bool {
-	for i, j := range t.versions {
-		if j.State == StateRunning && j.Claim == c {
-			return slices.Contains(t.events[i+1:], 0)
-		}
-	}
-	return false
 }
 
 // TestModel drives the engine through anything that can happen, and compares

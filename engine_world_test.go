@@ -127,7 +127,6 @@ type track struct {
 	owed     int // and written
 	shredded int
 	deleted  bool
-	unclear  bool // somebody was not told what became of a change
 }
 
 func (t *track) last() *Job {
@@ -145,6 +144,17 @@ type actor struct {
 	old      []held // not its own any more, but it does not know, or does not care
 	claiming []*call
 	warm     []WarmModel
+}
+
+// keep takes a claim back that the worker thought it was done with.
+func (sw *actor) keep(c Claim) {
+	for i, h := range sw.old {
+		if h.Claim == c {
+			sw.old = slices.Delete(sw.old, i, i+1)
+			sw.holds = append(sw.holds, h)
+			return
+		}
+	}
 }
 
 type held struct {
@@ -653,8 +663,8 @@ func (w *world) onReply(r reply) {
 		if a.kind == "claim" {
 			w.unclaim(a, r.call)
 		}
-		if t != nil {
-			t.unclear = true
+		if a.worker != nil && a.claim.Job != (JobID{}) && a.kind != "report" {
+			a.worker.keep(a.claim) // it tries again
 		}
 		return
 	}
