@@ -179,7 +179,7 @@ func (w *world) enrol(sw *actor) {
 func (w *world) heartbeat() { w.beat(w.anyWorker()) }
 
 func (w *world) beat(sw *actor) {
-	h := Heartbeat{Capabilities: sw.caps, FreeSlots: max(0, sw.caps.Slots-len(sw.holds)), MaxWarm: 1, Warm: sw.warm}
+	h := Heartbeat{Capabilities: sw.caps, FreeSlots: max(0, sw.caps.Slots/6-len(sw.holds)), MaxWarm: 1, Warm: sw.warm}
 	if w.chance("rates", 20) {
 		h.Rates = map[string]float64{"": 1000, "m1": 100}
 	}
@@ -194,7 +194,7 @@ func (w *world) beat(sw *actor) {
 func (w *world) claim() { w.claimFor(w.anyWorker()) }
 
 func (w *world) claimFor(sw *actor) {
-	if len(sw.claiming)+len(sw.holds) >= sw.caps.Slots {
+	if len(sw.claiming)+len(sw.holds) >= sw.caps.Slots/6 { // the engine also counts what was forgotten
 		return
 	}
 	id := ClaimID(w.id16(2))

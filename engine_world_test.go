@@ -189,10 +189,10 @@ func newWorld(d dice, m planted) *world {
 	}
 	all := []string{KindTask, KindInference}
 	for i, caps := range []Capabilities{
-		{Kinds: all, Models: []string{"*"}, MaxContextTier: 4, Encryption: true, Slots: 2, HardwareTier: 2},
-		{Kinds: []string{KindTask}, MaxContextTier: 1, Slots: 1},
-		{Kinds: []string{KindInference}, Models: []string{"m1"}, MaxContextTier: 2, Encryption: true, Slots: 1},
-		{Kinds: all, Models: simModels, MaxContextTier: 3, Encryption: true, Slots: 2},
+		{Kinds: all, Models: []string{"*"}, MaxContextTier: 4, Encryption: true, Slots: 12, HardwareTier: 2},
+		{Kinds: []string{KindTask}, MaxContextTier: 1, Slots: 6},
+		{Kinds: []string{KindInference}, Models: []string{"m1"}, MaxContextTier: 2, Encryption: true, Slots: 6},
+		{Kinds: all, Models: simModels, MaxContextTier: 3, Encryption: true, Slots: 12},
 	} {
 		w.workers = append(w.workers, &actor{id: WorkerID{byte(i + 1)}, caps: caps})
 	}
