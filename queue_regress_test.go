@@ -544,14 +544,16 @@ func TestAIHordeWorker69_BOINC361_PoisonPayloadIsNobodysFault(t *testing.T) {
 // Ghost work: results were lost or doubled after a reconnect.
 func TestBacalhau3861_4114_ResultAfterAReconnect(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, nil)
+		// An impatient program: a queue that waits for what is running would
+		// end with the lease, and the reaper would race with the completion.
+		r := newRig(t, func(r *rig) { r.config.DrainTimeout = time.Millisecond })
 		defer r.stop()
 		r.credit(2 * rigPrice)
 		h, claim := r.quiet(r.q)
 		req := r.request()
 		r.submit(req)
 		a := claim()
-		r.stopNow()
+		r.stop()
 		r.start() // a new process: sessions are gone, claims are not
 		h.api = r.q
 		h.open(context.Background())
@@ -574,13 +576,6 @@ func TestBacalhau3861_4114_ResultAfterAReconnect(t *testing.T) {
 			t.Errorf("the balance is %+v", b)
 		}
 	})
-}
-
-// stopNow ends the queue as an impatient program does: it does not wait for
-// what is running.
-func (r *rig) stopNow() {
-	r.t.Helper()
-	r.stop()
 }
 
 // An engine that was told of a poison ticket goes on with the others of its
