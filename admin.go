@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 )
 
 // What the owner of a queue does with it, beside the two faces.
@@ -63,6 +64,28 @@ type Pairing struct {
 }
 
 func (p Pairing) key() string { return url.QueryEscape(p.Account) + "/" + p.Worker.String() }
+
+// pairedWith lists the workers that are paired with an account, by ID.
+func (q *Queue) pairedWith(ctx context.Context, account string) (ids []WorkerID, err error) {
+	prefix := url.QueryEscape(account) + "/"
+	after := prefix
+	for {
+		page, err := q.config.Store.Docs(ctx, DocPairing, after, 1000)
+		if err != nil || len(page) == 0 {
+			return ids, err
+		}
+		for _, d := range page {
+			if !strings.HasPrefix(d.Key, prefix) {
+				return ids, nil
+			}
+			p, err := readPairing(d)
+			if err != nil {
+				return nil, fmt.Errorf("document %s %q: %w", d.Kind, d.Key, err)
+			}
+			ids, after = append(ids, p.Worker), d.Key
+		}
+	}
+}
 
 func readPairing(d Doc) (p Pairing, err error) {
 	err = json.Unmarshal(d.Body, &p)

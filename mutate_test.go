@@ -239,6 +239,13 @@ func (m *mutator) spoil(v reflect.Value) {
 		n := []uint64{0, 1, math.MaxUint64, v.Uint() + 1, v.Uint() - 1, v.Uint() ^ 1<<rng.IntN(v.Type().Bits())}[rng.IntN(6)]
 		bits := 64 - v.Type().Bits()
 		v.SetUint(n << bits >> bits)
+	case reflect.Pointer:
+		altered := reflect.New(v.Type().Elem()) // it may be shared
+		if !v.IsNil() {
+			altered.Elem().Set(v.Elem())
+		}
+		m.spoil(altered.Elem())
+		v.Set(altered)
 	default:
 		panic("cannot spoil a " + v.Kind().String())
 	}

@@ -101,7 +101,7 @@ func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
 		return nil, fieldError("signature", "is not by the public key over this registration", "sign RegistrationMessage with the worker's key")
 	}
 	r.Capabilities = r.Capabilities.clone()
-	record, err := q.enrol(ctx, key)
+	record, err := q.enrol(ctx, key, bytes.Clone(r.KeyBundle))
 	if err != nil {
 		return nil, err
 	}
@@ -111,29 +111,34 @@ func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
 	if err := q.inbox.call(inRegister{record, r.Capabilities}); err != nil {
 		return nil, err
 	}
-	return &session{q: q, id: record.ID, key: key, claims: map[ClaimID]*Returned{}}, nil
+	return &session{q: q, id: record.ID, key: key, keys: record.keys(), claims: map[ClaimID]*Returned{}}, nil
 }
 
-// enrol returns the worker's record, writing it the first time.
-func (q *Queue) enrol(ctx context.Context, key sign.PublicKey) (WorkerRecord, error) {
+// enrol returns the worker's record, writing it the first time and when the
+// worker has another key bundle.
+func (q *Queue) enrol(ctx context.Context, key sign.PublicKey, bundle []byte) (WorkerRecord, error) {
 	id := WorkerID(key.ID())
 	for {
 		doc, err := q.config.Store.Doc(ctx, DocWorker, id.String())
 		if err != nil {
 			return WorkerRecord{}, err
 		}
-		if doc.Version > 0 {
-			var r WorkerRecord
-			err := json.Unmarshal(doc.Body, &r)
-			return r, err
-		}
 		r := WorkerRecord{ID: id, Algorithm: key.Algorithm(), PublicKey: key.Bytes(), FirstSeen: q.now(),
 			Standing: Standing{Subject: Subject{Worker: id}}}
+		if doc.Version > 0 {
+			if err := json.Unmarshal(doc.Body, &r); err != nil {
+				return WorkerRecord{}, err
+			}
+			if bytes.Equal(r.KeyBundle, bundle) {
+				return r, nil
+			}
+		}
+		r.KeyBundle = bundle
 		body, err := json.Marshal(&r)
 		if err != nil {
 			return WorkerRecord{}, err
 		}
-		err = q.write(ctx, Change{Docs: []Doc{{Kind: DocWorker, Key: id.String(), Version: 1, Body: body}}})
+		err = q.write(ctx, Change{Docs: []Doc{{Kind: DocWorker, Key: id.String(), Version: doc.Version + 1, Body: body}}})
 		if err == nil {
 			return r, nil
 		}
@@ -155,9 +160,10 @@ func (q *Queue) write(ctx context.Context, c Change) error {
 
 // session is a worker's Session.
 type session struct {
-	q   *Queue
-	id  WorkerID
-	key sign.PublicKey
+	q    *Queue
+	id   WorkerID
+	key  sign.PublicKey
+	keys WorkerKeys
 
 	mu     sync.Mutex
 	claims map[ClaimID]*Returned // what was assigned, to check what comes back
@@ -212,7 +218,7 @@ func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignmen
 	}
 	if spec.Custody.vaulted() {
 		claim := Claim{j.ID, j.Claim}
-		wrap, err := s.q.config.Vault.Release(ctx, claim, s.id)
+		wrap, err := s.q.config.Vault.Release(ctx, KeyRelease{Claim: claim, Header: sha256.Sum256(spec.Header), Worker: s.keys})
 		if err != nil {
 			back := Release{Claim: claim, Reason: "the vault did not release the key: " + err.Error()}
 			return Assignment{}, errors.Join(fmt.Errorf("consign: job %s: vault: %w", j.ID, err), s.Release(context.WithoutCancel(ctx), back))

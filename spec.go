@@ -11,6 +11,8 @@ type Spec struct {
 	Custody      Custody
 	Comparator   string
 	ClientKey    []byte // the submitter's public key for the result; nil: none
+	Wraps        []Wrap // the job's key, to each worker that may run it when sealed; else nil
+	Signature    []byte // the submitter's, of a sealed PRIVATE job
 	Privacy      Privacy
 	Policy       Policy
 	Priority     Priority
@@ -33,6 +35,7 @@ type Done struct {
 	Digest       [32]byte
 	AcceptedAt   Instant
 	Verification Verification
+	Comparison   *Comparison // that the record commits to; nil: none
 	Acceptance   *Acceptance // signed when it is fetched; nil where receipts are off
 }
 

@@ -2,6 +2,7 @@ package consign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -226,6 +227,30 @@ func (s *submitter) Receipt(ctx context.Context, id JobID) (Receipt, error) {
 	}
 	acceptance, err := SignAcceptance(s.q.config.Identity, *d.Acceptance)
 	return Receipt{Record: record, Acceptance: acceptance}, err
+}
+
+func (s *submitter) Keys(ctx context.Context) (k Keys, err error) {
+	k.Queue = s.q.id
+	if v := s.q.config.Vault; v != nil {
+		if k.Vault, err = v.Key(ctx); err != nil {
+			return Keys{}, err
+		}
+	}
+	paired, err := s.q.pairedWith(ctx, s.account)
+	if err != nil {
+		return Keys{}, err
+	}
+	for _, id := range paired {
+		r, err := s.q.Worker(ctx, id)
+		switch {
+		case errors.Is(err, ErrNotFound): // paired before it ever registered
+		case err != nil:
+			return Keys{}, err
+		case r.KeyBundle != nil:
+			k.Workers = append(k.Workers, r.keys())
+		}
+	}
+	return k, nil
 }
 
 // info is a job as its submitter sees it, without the result.

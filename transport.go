@@ -43,6 +43,29 @@ type SubmitterAPI interface {
 	// Explain says why the job is in its state and what it waits for.
 	// ErrNotFound.
 	Explain(ctx context.Context, id JobID) (Explanation, error)
+	// Keys returns the keys that this account may seal jobs to.
+	Keys(ctx context.Context) (Keys, error)
+}
+
+// Keys is whom a submitter can wrap a job's key to.
+type Keys struct {
+	Queue QueueID
+	// Vault is the key of the queue's vault, for the custody escrow, in the
+	// form of seal.PublicKey.Bytes; nil where the queue has no vault.
+	Vault []byte
+	// Workers are those paired with the account that have registered
+	// encryption keys. What they are worth is the submitter's to judge, by the
+	// fingerprints that it pinned.
+	Workers []WorkerKeys
+}
+
+// WorkerKeys is the keys of a worker: the one that it signs with, and its
+// signed bundle of encryption keys.
+type WorkerKeys struct {
+	ID        WorkerID
+	Algorithm string // as in Registration
+	PublicKey []byte
+	KeyBundle []byte // a DSSE envelope as JSON; nil: none
 }
 
 // WorkerAPI is a queue as a worker meets it: it registers and gets a Session.
@@ -118,6 +141,12 @@ type SubmitRequest struct {
 	Chars       uint32
 	PromptBytes uint64
 	ClientKey   []byte // the submitter's public key for the result
+	// Wraps carries the key of a sealed payload: one wrap to the vault, without
+	// a worker, in escrow; one or more to pinned workers when sealed.
+	Wraps []Wrap
+	// Signature is the submitter's over a sealed PRIVATE job: see
+	// seal.SignSubmission. Workers require it.
+	Signature []byte
 
 	Privacy      Privacy
 	Policy       Policy
@@ -131,6 +160,12 @@ type SubmitRequest struct {
 	QueueTime   time.Duration // expires if unclaimed for so long; zero takes Config.QueueTime
 	Deadline    time.Duration // for the whole job, from now; zero: none
 	MaxAttempts int           // zero takes Config.MaxAttempts
+}
+
+// Wrap is a job's key, encrypted to a worker's key or the vault's.
+type Wrap struct {
+	Worker WorkerID // zero: the vault
+	Wrap   []byte
 }
 
 // SubmitOutcome is one answer of SubmitMany: a job or an error.
@@ -156,8 +191,12 @@ type JobInfo struct {
 	Acknowledged bool
 	Reason       string
 	Verification Verification // once completed
-	Result       []byte       // once completed
-	ExitStatus   int32
+	Result       []byte       // once completed: the stored bytes, ciphertext when sealed
+	// Opened is the result of a job in transit without a ClientKey, which the
+	// vault opened. Receipts are about Result.
+	Opened     []byte
+	Comparison *Comparison // that the worker committed to in its record; nil: none
+	ExitStatus int32
 }
 
 // Challenge is a nonce that proves that a registration is fresh.
@@ -228,7 +267,8 @@ type Assignment struct {
 	Custody    Custody
 	Comparator string
 	ClientKey  []byte
-	Wrap       []byte        // the job's key, wrapped to this claim; nil where the vault holds none
+	Wrap       []byte        // the job's key, wrapped to this claim or this worker; nil for a plain one
+	Signature  []byte        // the submitter's, of a sealed PRIVATE job
 	Lease      time.Duration // how long the claim holds without a heartbeat, from when it was granted
 	Limit      time.Duration // for the whole attempt; zero: only the lease bounds it
 	// Receipts says whether the queue requires a signed record.
@@ -255,6 +295,17 @@ type Completion struct {
 	// Record is the DSSE envelope of the signed execution record, as JSON; nil
 	// where the queue requires no receipts, and only there.
 	Record []byte
+	// Comparison opens the record's t_commit; nil where that is zero.
+	Comparison *Comparison
+}
+
+// Comparison is the comparison value of a sealed result, which the worker's
+// record commits to (docs/sealed-format.md). Only the queue and the submitter
+// get it.
+type Comparison struct {
+	T      [32]byte
+	R      [32]byte
+	Sketch []byte // nil: none
 }
 
 // Failure is an attempt that came to nothing.

@@ -123,12 +123,18 @@ func joinLabels(labels map[string]string) string {
 	return strings.Join(pairs, ",")
 }
 
+// keys returns the keys of the worker, for who wraps to it.
+func (r *WorkerRecord) keys() WorkerKeys {
+	return WorkerKeys{ID: r.ID, Algorithm: r.Algorithm, PublicKey: r.PublicKey, KeyBundle: r.KeyBundle}
+}
+
 // WorkerRecord is what the queue keeps of a worker, as the JSON body of a Doc
 // of kind DocWorker whose key is the worker ID.
 type WorkerRecord struct {
 	ID        WorkerID `json:"worker_id"`
 	Algorithm string   `json:"algorithm"`
 	PublicKey []byte   `json:"public_key"`
+	KeyBundle []byte   `json:"key_bundle,omitempty"` // as it last registered
 	Operator  string   `json:"operator,omitempty"` // the account that enrolled it
 	Standing  Standing `json:"standing"`
 	Reason    string   `json:"reason,omitempty"` // of its last strike

@@ -336,3 +336,8 @@ func (c *Client) Receipt(ctx context.Context, id consign.JobID) (consign.Receipt
 func (c *Client) Explain(ctx context.Context, id consign.JobID) (consign.Explanation, error) {
 	return again(ctx, c, func() (consign.Explanation, error) { return c.cfg.API.Explain(ctx, id) })
 }
+
+// Keys implements consign.SubmitterAPI.
+func (c *Client) Keys(ctx context.Context) (consign.Keys, error) {
+	return again(ctx, c, func() (consign.Keys, error) { return c.cfg.API.Keys(ctx) })
+}

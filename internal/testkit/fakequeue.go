@@ -586,3 +586,8 @@ func (q *FakeQueue) Explain(ctx context.Context, id consign.JobID) (consign.Expl
 	defer q.mu.Unlock()
 	return consign.Explanation{}, nil
 }
+
+// Keys implements consign.SubmitterAPI: this queue has none.
+func (q *FakeQueue) Keys(context.Context) (consign.Keys, error) {
+	return consign.Keys{Queue: consign.QueueIDOf(q.Identity.Public())}, nil
+}

@@ -212,3 +212,7 @@ func (s *faultySubmitter) Receipt(ctx context.Context, id consign.JobID) (consig
 func (s *faultySubmitter) Explain(ctx context.Context, id consign.JobID) (consign.Explanation, error) {
 	return inject(ctx, s.f, "Explain", func() (consign.Explanation, error) { return s.api.Explain(ctx, id) })
 }
+
+func (s *faultySubmitter) Keys(ctx context.Context) (consign.Keys, error) {
+	return inject(ctx, s.f, "Keys", func() (consign.Keys, error) { return s.api.Keys(ctx) })
+}

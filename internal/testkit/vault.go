@@ -63,7 +63,8 @@ func (v *Vault) faults() *faults {
 
 // Release implements consign.Vault. What it returns only this claim's worker
 // could open, were it a real one.
-func (v *Vault) Release(ctx context.Context, c consign.Claim, to consign.WorkerID) ([]byte, error) {
+func (v *Vault) Release(ctx context.Context, r consign.KeyRelease) ([]byte, error) {
+	c, to := r.Claim, r.Worker.ID
 	return inject(ctx, v.faults(), "Release", func() ([]byte, error) {
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -77,6 +78,35 @@ func (v *Vault) Release(ctx context.Context, c consign.Claim, to consign.WorkerI
 		v.given[c] = to
 		return Wrap(key, c, to), nil
 	})
+}
+
+// Key implements consign.Vault.
+func (v *Vault) Key(context.Context) ([]byte, error) { return []byte("testkit: the vault's key"), nil }
+
+// Deposit implements consign.Vault. The wrap is the key.
+func (v *Vault) Deposit(ctx context.Context, id consign.JobID, _, wrap []byte) error {
+	return inject0(ctx, v.faults(), "Deposit", func() error {
+		v.Put(id, wrap)
+		return nil
+	})
+}
+
+// Seal implements consign.Vault. It hides nothing.
+func (v *Vault) Seal(ctx context.Context, r consign.SealRequest) (consign.SealedPayload, error) {
+	return inject(ctx, v.faults(), "Seal", func() (consign.SealedPayload, error) {
+		v.Put(r.Job, []byte("the key of "+r.Job.String()))
+		return consign.SealedPayload{Header: []byte("H"), Payload: r.Payload}, nil
+	})
+}
+
+// OpenPayload implements consign.Vault.
+func (v *Vault) OpenPayload(_ context.Context, _ consign.JobID, s consign.SealedPayload) ([]byte, error) {
+	return s.Payload, nil
+}
+
+// OpenResult implements consign.Vault.
+func (v *Vault) OpenResult(_ context.Context, r consign.SealedResult) ([]byte, error) {
+	return r.Result, nil
 }
 
 // Wrap is what a vault gives out: the key, bound to a claim and its worker.

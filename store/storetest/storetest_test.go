@@ -65,7 +65,7 @@ func TestMutants(t *testing.T) {
 // The model finds them too, but for those that need a race, a clock, a
 // cancelled context or a rare value to show.
 func TestModelMutants(t *testing.T) {
-	for name, value := range map[string]string{"rapid.shrinktime": "0s", "rapid.nofailfile": "true"} {
+	for name, value := range map[string]string{"rapid.shrinktime": "0s", "rapid.nofailfile": "true", "rapid.checks": "2000"} {
 		old := flag.Lookup(name).Value.String()
 		defer flag.Set(name, old) //nolint:errcheck
 		if err := flag.Set(name, value); err != nil {

@@ -25,6 +25,7 @@ type submitter struct {
 	ack        func(context.Context, consign.JobID) error
 	receipt    func(context.Context, consign.JobID) (consign.Receipt, error)
 	explain    func(context.Context, consign.JobID) (consign.Explanation, error)
+	keys       func(context.Context) (consign.Keys, error)
 }
 
 var errUnexpected = errors.New("transporttest: this call is not part of the check")
@@ -110,6 +111,13 @@ func (s *submitter) Explain(ctx context.Context, id consign.JobID) (consign.Expl
 	return s.explain(ctx, id)
 }
 
+func (s *submitter) Keys(ctx context.Context) (consign.Keys, error) {
+	if s.keys == nil {
+		return consign.Keys{}, s.fail()
+	}
+	return s.keys(ctx)
+}
+
 var jobA = consign.JobID{0x01, 0x90, 0xa1, 6: 0x4e, 8: 0x8a, 15: 0x51}
 
 // request is a job that any transport lets through.
@@ -157,6 +165,10 @@ var submitterCalls = []struct {
 	}},
 	{"Explain", []error{consign.ErrNotFound}, func(ctx context.Context, api consign.SubmitterAPI) error {
 		_, err := api.Explain(ctx, jobA)
+		return err
+	}},
+	{"Keys", nil, func(ctx context.Context, api consign.SubmitterAPI) error {
+		_, err := api.Keys(ctx)
 		return err
 	}},
 }
@@ -242,6 +254,7 @@ func submitterContent(e *subEnv) error {
 			id(j)
 			return filled[consign.Explanation](), nil
 		},
+		keys: func(context.Context) (consign.Keys, error) { return filled[consign.Keys](), nil },
 		events: func(_ context.Context, j consign.JobID, after consign.Seq) iter.Seq2[consign.LogEntry, error] {
 			return func(yield func(consign.LogEntry, error) bool) {
 				id(j)
@@ -270,6 +283,7 @@ func submitterContent(e *subEnv) error {
 		{"Acknowledge", []any{jobA}, "", func() (any, error) { return "", api.Acknowledge(ctx, jobA) }},
 		{"Receipt", []any{jobA}, filled[consign.Receipt](), func() (any, error) { return api.Receipt(ctx, jobA) }},
 		{"Explain", []any{jobA}, filled[consign.Explanation](), func() (any, error) { return api.Explain(ctx, jobA) }},
+		{"Keys", nil, filled[consign.Keys](), func() (any, error) { return api.Keys(ctx) }},
 		{"Events", []any{jobA, after}, entry, func() (v any, err error) {
 			for got, err := range api.Events(ctx, jobA, after) {
 				return got, err
