@@ -44,6 +44,14 @@ RACE_SKIP := ^TestPropertiesOnRealPrompts$$
 race: ## the same under the race detector; needs a C compiler
 	$(GO) test -race -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
+.PHONY: test-llm
+test-llm: ## sealed jobs on a real Ollama, built if it is missing; needs a C++ compiler and ../shared
+	cd worker/openai && CONSIGN_TEST_OLLAMA=1 $(GO) test -count=1 -run '^TestRealOllama' $(TESTFLAGS) .
+
+.PHONY: mutants
+mutants: ## the tests of crypto/seal against that package with each of its checks taken out
+	cd crypto/seal && CONSIGN_MUTANTS=1 $(GO) test -count=1 -timeout 30m -run '^TestMutants$$' -v . | grep -v '^=== '
+
 .PHONY: rapid
 rapid: ## the rapid properties at depth: CHECKS, STEPS, SEEDS
 	CONSIGN_SEEDS=$(SEEDS) RAPID_CHECKS=$(CHECKS) RAPID_STEPS=$(STEPS) scripts/rapid.sh $(TESTFLAGS)
