@@ -277,13 +277,14 @@ func (s *submitter) Keys(ctx context.Context) (k Keys, err error) {
 			return Keys{}, err
 		}
 	}
-	paired, err := s.q.pairedWith(ctx, s.account)
+	pairings, err := s.q.pairings(ctx, s.account)
 	if err != nil {
 		return Keys{}, err
 	}
-	for _, id := range paired {
-		r, err := s.q.Worker(ctx, id)
+	for _, p := range pairings {
+		r, err := s.q.Worker(ctx, p.Worker)
 		switch {
+		case p.Pending:
 		case errors.Is(err, ErrNotFound): // paired before it ever registered
 		case err != nil:
 			return Keys{}, err
