@@ -101,7 +101,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
 	}
-	c := Change{ID: o.change, Job: o.next.Job, Log: o.next.Log, Effects: o.next.Effects}
+	c := Change{ID: o.change, Job: o.next.Job, Log: o.next.Log, Effects: o.next.Effects, Docs: o.next.Docs}
 	switch {
 	case o.kind == opSubmit:
 		c.Spec = o.spec

@@ -182,6 +182,10 @@ type SubmitRequest struct {
 	QueueTime   time.Duration // expires if unclaimed for so long; zero takes Config.QueueTime
 	Deadline    time.Duration // for the whole job, from now; zero: none
 	MaxAttempts int           // zero takes Config.MaxAttempts
+
+	// Webhook is an http or https URL that is told once the job has ended, in
+	// the form of Standard Webhooks 1.0, where Config.Webhooks is set.
+	Webhook string
 }
 
 // Wrap is a job's key, encrypted to a worker's key or the vault's.
