@@ -88,6 +88,7 @@ type group struct {
 	heap  laneHeap   // lanes with something to give, smallest key first
 	turns *list.List // the same lanes, next account first
 	links []*link    // the capability classes that can run it
+	top   Instant    // no link has a larger key
 }
 
 // key is the smallest key in the group.
@@ -280,10 +281,13 @@ func (r *readyIndex) cut(l *lane, n int) {
 }
 
 // evict empties the window that was served longest ago, to make room. It
-// reports whether there was one.
+// reports whether there was one. Lanes without one go to the back, so that the
+// next search does not pass them again.
 func (r *readyIndex) evict(except *lane) bool {
-	for el := r.used.Front(); el != nil; el = el.Next() {
-		if l := el.Value.(*lane); l != except && len(l.window) > 0 && !l.loading {
+	for range r.used.Len() {
+		l := r.used.Front().Value.(*lane)
+		r.used.MoveToBack(l.used)
+		if l != except && len(l.window) > 0 && !l.loading {
 			r.cut(l, 0)
 			l.window = nil
 			r.settle(l)
