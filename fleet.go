@@ -45,7 +45,7 @@ func (e *engine) beat(w *worker) {
 // slots, there may be none for them any more.
 func (e *engine) classify(w *worker) {
 	was := w.class
-	e.matcher.join(w, e.pairedWith(w.ID))
+	e.matcher.join(w, e.trusted[w.ID])
 	if w.class != was || w.full() {
 		e.matchWorker(w)
 	}
@@ -435,14 +435,22 @@ type inPair struct {
 }
 
 func (in inPair) apply(e *engine) {
-	if e.pairs[in.account] == nil {
-		e.pairs[in.account] = map[WorkerID]bool{}
+	accounts := e.trusted[in.worker]
+	i, there := slices.BinarySearch(accounts, in.account)
+	switch {
+	case there == in.trusted:
+		return
+	case in.trusted: // in a copy: classes hold the slice as it was
+		e.trusted[in.worker] = slices.Insert(slices.Clone(accounts), i, in.account)
+		e.pairs[in.account]++
+	default:
+		e.trusted[in.worker] = slices.Delete(slices.Clone(accounts), i, i+1)
+		e.pairs[in.account]--
 	}
-	e.pairs[in.account][in.worker] = true
-	if !in.trusted {
-		delete(e.pairs[in.account], in.worker)
+	if len(e.trusted[in.worker]) == 0 {
+		delete(e.trusted, in.worker)
 	}
-	if len(e.pairs[in.account]) == 0 {
+	if e.pairs[in.account] == 0 {
 		delete(e.pairs, in.account)
 	}
 	if w := e.workers[in.worker]; w != nil {
@@ -459,18 +467,6 @@ func (e *engine) matchWorker(w *worker) {
 			e.reclaim(wt)
 		}
 	}
-}
-
-// pairedWith lists, sorted, the accounts that trust the worker.
-func (e *engine) pairedWith(id WorkerID) []string {
-	var accounts []string
-	for account, workers := range e.pairs {
-		if workers[id] {
-			accounts = append(accounts, account)
-		}
-	}
-	slices.Sort(accounts)
-	return accounts
 }
 
 // inPause stops or resumes handing out a kind or a lane.

@@ -147,7 +147,7 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 	if ent.job == nil { // a second try: the store has none
 		ent.job = o.draft
 	}
-	if o.spec.Privacy == PrivacyPrivate && len(e.pairs[o.account]) == 0 {
+	if o.spec.Privacy == PrivacyPrivate && e.pairs[o.account] == 0 {
 		return true, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, o.account)
 	}
 	return e.transition(ent, o)
