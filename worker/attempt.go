@@ -205,9 +205,12 @@ func (r *run) execute(a *attempt, reports *reporter, done chan<- outcome) {
 		o.err = fmt.Errorf("%w %q", errNoExecutor, a.Kind)
 		return
 	}
-	o.input = consign.InputHash(a.Header, a.Payload)
+	sealed := a.Custody != consign.CustodyPlain
+	if a.Receipts || sealed {
+		o.input = consign.InputHash(a.Header, a.Payload)
+	}
 	payload := a.Payload
-	if a.Custody != consign.CustodyPlain {
+	if sealed {
 		if a.sealed, payload, o.err = r.open(a, o.input); o.err != nil {
 			return
 		}
