@@ -33,6 +33,7 @@ var importRules = []importRule{
 	{"crypto/*", []string{"internal/*"}, nil, "a leaf on the standard library"},
 	{"internal/lp", nil, nil, "the root imports it"},
 	{"internal/strictjson", nil, nil, "the root imports it"},
+	{"internal/compare", nil, nil, "a leaf of client and worker"},
 	{"internal/retry", []string{"."}, []string{"github.com/cenkalti/backoff/v4"}, "a leaf of client and worker"},
 	{"internal/testkit", []string{".", "crypto/*", "internal/*", "store/memdb"}, nil, "it knows interfaces, not adapters"},
 	{"client", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
