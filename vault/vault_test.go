@@ -138,7 +138,7 @@ func TestKeyLifetime(t *testing.T) {
 		t.Fatalf("it destroyed %d, and says %v of a store that is down", n, err)
 	}
 	now.now = now.now.Add(time.Microsecond)
-	if _, err := j.release(t, v, w); !errors.Is(err, ErrNoKey) || !errors.Is(err, consign.ErrNotFound) {
+	if _, err := j.release(t, v, w); !errors.Is(err, ErrNoKey) || !errors.Is(err, consign.ErrKeyGone) {
 		t.Fatal(err)
 	}
 	if n, err := v.Sweep(t.Context()); n != 1 || err != nil {
