@@ -74,7 +74,6 @@ func keyMutants() []mutant {
 		without("an RSA private key", f, "if !ok {\n\t\t\treturn nil, keyError(", "if ok = true; !ok {\n\t\t\treturn nil, keyError("),
 		without("no text of an empty key", f, "if k.bytes == \"\" {\n\t\treturn nil, keyError(", "if false {\n\t\treturn nil, keyError("),
 		without("a key is not printed", f, `fmt.Fprintf(f, "PrivateKey(%s)", hex.EncodeToString(id[:]))`, `fmt.Fprintf(f, "PrivateKey(%s)", hex.EncodeToString(append(id[:], k.Bytes()...)))`),
-		without("the algorithm in a fingerprint", f, "[]byte(algorithm), publicKey))", "publicKey))"),
 		without("the KEM in a key's ID", f, "sum := sha256.Sum256([]byte(k.bytes))", "sum := sha256.Sum256([]byte(k.bytes[min(2, len(k.bytes)):]))"),
 	}
 }
@@ -158,7 +157,7 @@ func payloadMutants() []mutant {
 		without("no pins", f, "a.Pinned == nil || ", ""),
 		without("the pinned submitter", f, "if a.Pinned == nil || !a.Pinned(h.Submitter) {", "if a.Pinned == nil {"),
 		without("the submitter's signature", f, "if err := h.verifySubmission(header, ciphertext, a.Signature); err != nil {", "if err := h.verifySubmission(header, ciphertext, a.Signature); false {"),
-		without("key commitment", f, "if err := cek.check(h); err != nil {", "if err := cek.check(h); false {"),
+		without("key commitment", f, "if err := cek.Check(*h); err != nil {", "if err := cek.Check(*h); false {"),
 		without("the payload's bytes", f, "n != h.PromptBytes {", "false {"),
 		without("the payload's characters", f, "uint64(n) != uint64(h.Chars) {", "false {"),
 		without("the header as associated data", f, "Box(cek.derive(h.Job, infoPayload), header, payload)", "Box(cek.derive(h.Job, infoPayload), nil, payload)"),
@@ -207,8 +206,8 @@ func compareMutants() []mutant {
 		without("what was committed to", f, "if subtle.ConstantTimeCompare(commit[:], tCommit[:]) != 1 {", "if commit == [32]byte{} {"),
 		without("the commitment before the result", f, "if err := c.Verify(tCommit); err != nil {", "if err := c.Verify(tCommit); false {"),
 		without("the result", f, "if subtle.ConstantTimeCompare(t[:], c.T[:]) != 1 {", "if t == [32]byte{} {"),
-		without("the header's key", f, "if err := cek.check(h); err != nil {", "if err := cek.check(h); false {"),
-		without("the header's key of a sketch", f, "if err := cek.check(&h); err != nil {", "if err := cek.check(&h); false {"),
+		without("the header's key", f, "if err := cek.Check(*h); err != nil {", "if err := cek.Check(*h); false {"),
+		without("the header's key of a sketch", f, "if err := cek.Check(h); err != nil {", "if err := cek.Check(h); false {"),
 		without("the comparator", f, "[]byte(h.Comparator), h.ClassOptions[:], canonical", "h.ClassOptions[:], canonical"),
 		without("the class options", f, "h.ClassOptions[:], canonical", "canonical"),
 		without("the sketch", f, "if len(sketch) != 0 {", "if false {"),

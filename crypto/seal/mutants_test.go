@@ -25,10 +25,10 @@ type mutant struct {
 
 func without(name, file, old, new string) mutant { return mutant{name, []edit{{file, old, new}}} }
 
-// TestMutants takes each check out of the package's source, one at a time, and
+// TestSealMutants takes each check out of the package's source, one at a time, and
 // sees to it that the package's own tests notice. A mutant that survives is a
 // check that could be lost without anybody knowing.
-func TestMutants(t *testing.T) {
+func TestSealMutants(t *testing.T) {
 	if os.Getenv("CONSIGN_MUTANTS") == "" {
 		t.Skip("CONSIGN_MUTANTS is not set: it builds the package's tests a hundred times; make mutants does")
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,9 +91,10 @@ func questions(t *testing.T) (prompts []string) {
 	return prompts
 }
 
-// A hundred jobs on a real Ollama, with a queue and a worker in this process:
-// each result verified, each the sum of its streamed parts, and equal to what
-// was recorded. CONSIGN_UPDATE=1 records anew.
+// A hundred sealed jobs on a real Ollama, with a queue, its vault and a worker
+// in this process: each result opened and its receipt verified, each the sum of
+// its streamed parts, and equal to what was recorded. CONSIGN_UPDATE=1 records
+// anew.
 func TestRealOllamaJobs(t *testing.T) {
 	url, model, group := realOllama(t)
 	if group == "" {
@@ -113,7 +115,7 @@ func TestRealOllamaJobs(t *testing.T) {
 	began := time.Now()
 	for _, job := range llmJobs(t, known) {
 		r := inference(model, job.payload)
-		r.ID = consign.NewJobID()
+		r.ID, r.Custody = consign.NewJobID(), consign.CustodyEscrow
 		if _, err := c.Submit(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +125,10 @@ func TestRealOllamaJobs(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			got := string(res.Result)
+			got := string(res.Output)
+			if res.Acceptance.Custody != consign.CustodyEscrow || res.Record.JobID != r.ID || strings.Contains(string(res.Result), got) {
+				t.Errorf("record %+v, acceptance %+v, the stored result %q", res.Record, res.Acceptance, res.Result)
+			}
 			tokens.Add(res.Record.ResourceUse.OutputTokens)
 			joined, n := parts(t, c, res.ID)
 			if streamed.Add(int64(n)); joined != got || got != "" && n == 0 {
@@ -145,7 +150,7 @@ func TestRealOllamaJobs(t *testing.T) {
 	}
 	all.Wait()
 	took := time.Since(began)
-	t.Logf("100 jobs of %d tokens in %v, %.1f jobs/s, the model's loading included; %d parts; %d results equal to the recorded ones",
+	t.Logf("100 sealed jobs of %d tokens in %v, %.1f jobs/s, the model's loading included; %d parts; %d results equal to the recorded ones",
 		tokens.Load()/100, took.Round(time.Millisecond), 100/took.Seconds(), streamed.Load(), compared.Load())
 	if update && !t.Failed() {
 		data, err := json.MarshalIndent(answers, "", "  ")
