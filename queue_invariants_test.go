@@ -55,6 +55,9 @@ func assignmentAfter(t *testing.T, r consign.SubmitRequest, p past) (consign.Ass
 	q, stop := startQueueStop(t, consign.Config{Identity: seededIdentity(0), AttemptLimit: 20 * time.Minute, MaxAttempts: 100, BackoffMax: time.Second})
 	defer stop()
 	sub := q.Submitter(p.account)
+	for _, id := range workersOfAttempts() {
+		check(t, q.Pair(t.Context(), consign.Pairing{Account: p.account, Worker: id}))
+	}
 	job, err := sub.Submit(t.Context(), r)
 	check(t, err)
 	caps := consign.Capabilities{Kinds: []string{consign.KindTask}, MaxContextTier: 4, Encryption: true, Slots: 1, Labels: r.Labels}
@@ -72,6 +75,14 @@ func assignmentAfter(t *testing.T, r consign.SubmitRequest, p past) (consign.Ass
 		}
 		fates[p.fates[n]](t, s, a)
 	}
+}
+
+// workersOfAttempts are those that assignmentAfter lets claim.
+func workersOfAttempts() (ids []consign.WorkerID) {
+	for n := range 6 {
+		ids = append(ids, seededIdentity(uint64(n+1)).Public().ID())
+	}
+	return ids
 }
 
 // leaks are ways to tell a worker what it must not know: of the job as it was
@@ -111,7 +122,11 @@ func TestInvariant11_AssignmentsTellNothing(t *testing.T) {
 			Delay:    time.Duration(rapid.IntRange(0, 5).Draw(rt, "delay")) * time.Second,
 		}
 		if rapid.Bool().Draw(rt, "sealed") {
-			r.Custody, r.Header, r.Chars, r.PromptBytes = consign.CustodySealed, []byte("H"), 1, 1
+			r.ID, r.Custody, r.Chars, r.PromptBytes = consign.JobID{1}, consign.CustodySealed, 1, 1
+			consign.SealFor(&consign.Config{Identity: seededIdentity(0)}, seededIdentity(20), &r, 0, workersOfAttempts()...)
+			for i := range r.Wraps {
+				r.Wraps[i].Wrap = []byte("the key, which each gets in its own wrap")
+			}
 		}
 		first := past{account: "acme", wait: 10 * time.Second}
 		later := past{
