@@ -267,6 +267,10 @@ func TestReleaseErrors(t *testing.T) {
 	if _, err := j.release(t, v, bare); !errors.Is(err, ErrWorkerKeys) || errors.Is(err, ErrNoKey) {
 		t.Error(err)
 	}
+	var bad *consign.FieldError
+	if err := v.Shred(t.Context(), consign.JobID{}); !errors.As(err, &bad) { // of which the vault's own keys are
+		t.Error(err)
+	}
 	now.now = now.now.Add(seal.MaxBundleAge)
 	if _, err := j.release(t, v, w); !errors.Is(err, ErrWorkerKeys) || !errors.Is(err, seal.ErrBundleTime) {
 		t.Error(err)
