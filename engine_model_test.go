@@ -83,12 +83,20 @@ func (w *world) request(id JobID) SubmitRequest {
 	if w.chance("inference", 50) {
 		r.Kind, r.Model = KindInference, pickOne(w, "model", simModels...)
 	}
-	if w.chance("sealed", 40) {
-		r.Custody = pickOne(w, "custody", CustodySealed, CustodyEscrow)
-		r.Header, r.Chars, r.PromptBytes = []byte{1, byte(w.roll("header", 3))}, uint32(chars), uint64(chars)
-	}
 	if w.chance("private", 15) {
 		r.Privacy = PrivacyPrivate
+	}
+	if w.chance("sealed", 40) {
+		r.Custody = pickOne(w, "custody", CustodySealed, CustodyEscrow, CustodyEscrow)
+		r.Chars, r.PromptBytes = uint32(chars), uint64(chars)
+		to := []WorkerID{simFresh} // so that it ends
+		if other := w.anyWorker().id; other != to[0] {
+			to = append(to, other)
+		}
+		SealFor(w.config, simSubmitter, &r, byte(w.roll("header", 3)), to...)
+	}
+	if w.chance("webhook", 20) {
+		r.Webhook = "https://submitter.test/ended"
 	}
 	if w.chance("timed", 30) {
 		r.Delay = pickOne(w, "delay", 0, time.Millisecond, time.Second, 59*time.Second, 61*time.Second, 5*time.Minute)
@@ -123,8 +131,12 @@ func (w *world) submitAgain() {
 	case w.chance("the same", 70) && spec != nil:
 		r.Kind, r.Model, r.Custody, r.Privacy = spec.Kind, spec.Model, spec.Custody, spec.Privacy
 		r.Payload, r.Header, r.Chars, r.PromptBytes = spec.Payload, spec.Header, 0, 0
+		r.Wraps, r.Signature = spec.Wraps, spec.Signature
 		if r.Custody != CustodyPlain {
 			r.Chars, r.PromptBytes = spec.Chars, uint64(spec.Chars)
+		}
+		if r.Custody == CustodyEscrow {
+			r.Wraps = []Wrap{{Wrap: []byte("the key again")}}
 		}
 	case w.chance("another's", 50):
 		account = pickOne(w, "account", simAccounts...)
@@ -141,7 +153,7 @@ func (w *world) submitAs(account string, r SubmitRequest) {
 		if i == 1 && w.chance("another's", 50) {
 			account = pickOne(w, "account", simAccounts...)
 			r.Payload = longPrompt[:101]
-			r.Custody, r.Header, r.Chars, r.PromptBytes = CustodyPlain, nil, 0, 0
+			r.Custody, r.Header, r.Chars, r.PromptBytes, r.Wraps, r.Signature = CustodyPlain, nil, 0, 0, nil, nil
 		}
 		draft, spec, err := w.config.admit(account, &r)
 		if err != nil {
@@ -447,7 +459,7 @@ func (w *world) other() {
 		w.violate("14", "another coordinator: %v", err)
 		return
 	}
-	c.Job, c.Log, c.Effects = tr.Job, tr.Log, tr.Effects
+	c.Job, c.Log, c.Effects, c.Docs = tr.Job, tr.Log, tr.Effects, tr.Docs
 	for _, f := range c.Effects {
 		if f.Kind == EffectSettle || f.Kind == EffectRefund {
 			w.tracks[id].owed++
@@ -506,7 +518,7 @@ func (w *world) drain() {
 		w.enrol(sw)
 	}
 	// One more that can do all, and was never struck.
-	w.workers = append(w.workers, &actor{id: WorkerID{byte(len(w.workers) + 1)}, caps: w.workers[0].caps})
+	w.workers = append(w.workers, &actor{id: simFresh, caps: w.workers[0].caps})
 	fresh := w.workers[len(w.workers)-1]
 	w.enrol(fresh)
 	for _, account := range simAccounts {
@@ -641,6 +653,9 @@ func (w *world) final() {
 				w.violate("14", "job %s is %s without a reason", id, j.State)
 			}
 		}
+		if told := w.deliveries(id); j.Notify && told != 1 || !j.Notify && told != 0 {
+			w.violate("14", "the end of job %s is %d times in the outbox (webhook: %t)", id, told, j.Notify)
+		}
 		if j.Price > 0 && (t.paid != 1 || t.owed != 1) {
 			w.violate("6", "job %s is settled or repaid %d times, owed %d", id, t.paid, t.owed)
 		}
@@ -650,7 +665,17 @@ func (w *world) final() {
 	}
 }
 
-// TestModel drives the engine through anything that can happen, and compares
+// deliveries counts a job in the outbox of webhooks.
+func (w *world) deliveries(id JobID) (n int) {
+	for key := range w.store.docs {
+		if key[0] == DocWebhook && strings.HasSuffix(key[1], id.String()) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestEngineModel drives the engine through anything that can happen, and compares
 // with the model after each step and once everything has come to rest.
 // RAPID_CHECKS and RAPID_STEPS make it deeper.
 func TestEngineModel(t *testing.T) {

@@ -15,12 +15,13 @@ const (
 	maxTurns      = 8           // accounts asked for a ticket that this worker may take
 )
 
-// class is all workers with equal capabilities and pairings: they fit the same
-// groups.
+// class is all workers with equal capabilities: they fit the same groups. A
+// worker that is paired is a class of its own, since jobs can be sealed to it.
 type class struct {
 	name    string
 	caps    Capabilities
 	paired  []string // accounts, sorted
+	worker  string   // the ID of one that is paired
 	workers int
 	links   linkHeap             // to every group that fits, smallest key first
 	byModel map[string]*linkHeap // the same, of groups that need a model
@@ -57,6 +58,21 @@ func (h *linkHeap) Push(x any) {
 	s.index = len(*h)
 	*h = append(*h, s)
 }
+
+// correct gives the first link its group's key, and reports whether it had it.
+func (h *linkHeap) correct() bool {
+	s := (*h)[0]
+	g := s.link.group
+	key := g.key()
+	if s.key == key {
+		return true
+	}
+	s.key = key
+	g.top = max(g.top, key)
+	heap.Fix(h, 0)
+	return false
+}
+
 func (h *linkHeap) Pop() any {
 	old := *h
 	s := old[len(old)-1]
@@ -118,6 +134,9 @@ func (m *matcher) fits(g *group, c *class) Reason {
 		if _, ok := slices.BinarySearch(c.paired, g.Account); !ok {
 			return ReasonTrust
 		}
+		if !g.Needs.reaches(c.worker) {
+			return ReasonKey
+		}
 	}
 	return m.scheduler.Fits(&g.Needs, &c.caps)
 }
@@ -133,14 +152,16 @@ func (m *matcher) link(g *group, c *class) {
 		return
 	}
 	l := &link{class: c, group: g}
-	l.all = linkSlot{link: l, key: g.key()}
+	key := g.key()
+	g.top = max(g.top, key)
+	l.all = linkSlot{link: l, key: key}
 	g.links = append(g.links, l)
 	heap.Push(&c.links, &l.all)
 	if model := g.Needs.Model; model != "" {
 		if c.byModel[model] == nil {
 			c.byModel[model] = &linkHeap{}
 		}
-		l.model = linkSlot{link: l, key: g.key()}
+		l.model = linkSlot{link: l, key: key}
 		heap.Push(c.byModel[model], &l.model)
 	}
 }
@@ -149,6 +170,10 @@ func (m *matcher) link(g *group, c *class) {
 // became larger the links are corrected when they come up.
 func (m *matcher) groupGrown(g *group) {
 	key := g.key()
+	if key >= g.top {
+		return // as it mostly is: there may be many links
+	}
+	g.top = key
 	for _, l := range g.links {
 		if key < l.all.key {
 			l.all.key = key
@@ -183,14 +208,18 @@ func (l *link) remove() {
 
 // join puts the worker into the class of its capabilities and pairings.
 func (m *matcher) join(w *worker, paired []string) {
-	name := w.Capabilities.class(paired)
+	name, id := w.Capabilities.class(paired), ""
+	if len(paired) > 0 {
+		id = w.ID.String()
+		name += id
+	}
 	if w.class != nil && w.class.name == name {
 		return
 	}
 	waiting := m.leave(w)
 	c := m.classes[name]
 	if c == nil {
-		c = &class{name: name, caps: w.Capabilities, paired: paired, byModel: map[string]*linkHeap{},
+		c = &class{name: name, caps: w.Capabilities, paired: paired, worker: id, byModel: map[string]*linkHeap{},
 			waiting: list.New(), warm: map[string]*list.List{}}
 		m.classes[name] = c
 		m.order = append(m.order, c)
@@ -289,12 +318,10 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 func (m *matcher) beyond(h *linkHeap, visit func(*group) (found bool)) {
 	var seen []*linkSlot
 	for len(*h) > 0 && len(seen) < maxCandidates {
-		s := (*h)[0]
-		if key := s.link.group.key(); s.key != key {
-			s.key = key
-			heap.Fix(h, 0)
+		if !h.correct() {
 			continue
 		}
+		s := (*h)[0]
 		if s.key == never {
 			break
 		}
@@ -318,9 +345,8 @@ type candidate struct {
 // near visits the groups whose keys are nearly equal to the smallest one in
 // the heap, at most maxCandidates.
 func (m *matcher) near(h *linkHeap, now Instant, visit func(*group)) {
-	for len(*h) > 0 && (*h)[0].key != (*h)[0].link.group.key() {
-		(*h)[0].key = (*h)[0].link.group.key()
-		heap.Fix(h, 0)
+	for len(*h) > 0 && !h.correct() {
+		continue
 	}
 	if len(*h) == 0 || (*h)[0].key == never {
 		return

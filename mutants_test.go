@@ -127,6 +127,14 @@ var bugs = []bug{
 	{invariant: "9", name: "keys are destroyed as a job ends, acknowledged or not", planted: planted{commit: onEvent(EventComplete, with(EffectShred, func(j *Job) string { return j.ID.String() }))}},
 
 	{invariant: "10", name: "a PRIVATE job goes to anybody", planted: planted{trust: true}},
+	{invariant: "10", name: "a sealed job goes to any worker that is paired", planted: planted{input: func(_ *world, in input) input {
+		if s, ok := in.(inSubmit); ok {
+			lane, _ := ParseLane(s.draft.Lane)
+			lane.Needs.Recipients = ""
+			s.draft.Lane = lane.String()
+		}
+		return in
+	}}},
 	{invariant: "10", name: "a worker stays trusted after it was unpaired", planted: planted{input: func(_ *world, in input) input {
 		if p, ok := in.(inPair); ok && !p.trusted {
 			return nil
@@ -160,6 +168,7 @@ var bugs = []bug{
 		}
 		return in
 	}}},
+	{invariant: "14", name: "half a change: the webhook is forgotten", planted: planted{commit: onEvent(EventComplete, func(_ *world, c *commit) { c.Docs = nil })}},
 	{invariant: "14", name: "a page loses a ticket", planted: planted{page: func(_ *world, jobs []*Job) []*Job { return jobs[:max(0, len(jobs)-1)] }}},
 	{invariant: "14", name: "a job ends without a reason", planted: planted{commit: onEvent(EventExpire, rewrite(func(j *Job) { j.Reason = "" }))}},
 	{invariant: "14", name: "a stop of the queue forgets who waits", planted: planted{reply: func(w *world, r *reply) {
@@ -204,7 +213,7 @@ var bugs = []bug{
 func (b *bug) caught() bool {
 	if b.result == nil {
 		b.result = sync.OnceValue(func() bool {
-			for seed := range envInt("CONSIGN_MUTANT_SEEDS", 60) {
+			for seed := range envInt("CONSIGN_MUTANT_SEEDS", 300) {
 				w := runWorld(uint64(seed), 500, b.planted)
 				if slices.ContainsFunc(w.violated, func(v violation) bool { return v.invariant == b.invariant }) {
 					return true

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -29,6 +28,7 @@ type Queue struct {
 	topics   topics
 	calls    sync.Pool // of *call
 	nonces   nonces
+	guesses  guesses
 
 	admin   sync.Mutex    // held while a pairing or pause is written and passed on
 	running sync.Mutex    // held by Run
@@ -292,7 +292,7 @@ func (q *Queue) recover(ctx context.Context) error {
 	var first []input
 	err = q.docs(ctx, DocPairing, func(d Doc) error {
 		p, err := readPairing(d)
-		first = append(first, inPair{p.Account, p.Worker, true})
+		first = append(first, inPair{p.Account, p.Worker, !p.Pending})
 		return err
 	})
 	if err != nil {
@@ -329,10 +329,7 @@ type inClose struct{}
 func (inClose) apply(e *engine) {
 	e.closing = true
 	for _, w := range e.sortedWorkers() {
-		for _, wt := range slices.Clone(w.waits) {
-			e.unwait(wt)
-			e.reclaim(wt) // which refuses it
-		}
+		e.matchWorker(w) // which refuses them
 	}
 }
 

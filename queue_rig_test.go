@@ -95,8 +95,9 @@ func (r *rig) credit(p consign.Price) {
 func (r *rig) request() consign.SubmitRequest {
 	r.ids++
 	id := consign.NewJobID()
-	r.vault.Put(id, []byte("the key of "+id.String()))
-	return consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyEscrow, Header: []byte("H"), Payload: bytes.Repeat([]byte{0xee}, 100), Chars: 50, PromptBytes: 100}
+	req := consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyEscrow, Payload: bytes.Repeat([]byte{0xee}, 100), Chars: 50, PromptBytes: 100}
+	consign.SealFor(&r.config, nil, &req, 0)
+	return req
 }
 
 // submit sends a request until it has an answer.
@@ -250,13 +251,17 @@ func (h *hand) work(ctx context.Context) {
 
 // completion is a result that verifies.
 func (h *hand) completion(a consign.Assignment, result []byte) consign.Completion {
+	return h.completionWith(a, result, [32]byte{})
+}
+
+func (h *hand) completionWith(a consign.Assignment, result []byte, tCommit [32]byte) consign.Completion {
 	h.mu.Lock()
 	h.seq++
 	n := h.seq
 	h.mu.Unlock()
 	return consign.Completion{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}, Result: result,
 		Record: h.record(consign.Record{QueueID: a.Queue, JobID: a.Job, ClaimID: a.Claim, Kind: a.Kind, ModelRequested: a.Model, HHash: sha256.Sum256(a.Header),
-			InputHash: consign.InputHash(a.Header, a.Payload), ResultHash: sha256.Sum256(result), Comparator: a.Comparator, Seq: n, StartedAt: 1, FinishedAt: 2})}
+			InputHash: consign.InputHash(a.Header, a.Payload), ResultHash: sha256.Sum256(result), Comparator: a.Comparator, TCommit: tCommit, Seq: n, StartedAt: 1, FinishedAt: 2})}
 }
 
 func (h *hand) record(r consign.Record) []byte {

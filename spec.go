@@ -13,6 +13,7 @@ type Spec struct {
 	ClientKey    []byte // the submitter's public key for the result; nil: none
 	Wraps        []Wrap // the job's key, to each worker that may run it when sealed; else nil
 	Signature    []byte // the submitter's, of a sealed PRIVATE job
+	Webhook      string // URL that is told of the job's end; "" for none
 	Privacy      Privacy
 	Policy       Policy
 	Priority     Priority
@@ -41,6 +42,9 @@ type Done struct {
 
 // vaulted reports whether the job's key is in the queue's vault.
 func (c Custody) vaulted() bool { return c == CustodyEscrow || c == CustodyTransit }
+
+// sealedBySubmitter reports whether the payload comes sealed.
+func (c Custody) sealedBySubmitter() bool { return c == CustodyEscrow || c == CustodySealed }
 
 // Privacy says which workers may run a job.
 type Privacy uint8

@@ -45,6 +45,22 @@ type SubmitterAPI interface {
 	Explain(ctx context.Context, id JobID) (Explanation, error)
 	// Keys returns the keys that this account may seal jobs to.
 	Keys(ctx context.Context) (Keys, error)
+
+	// NewPairing returns a code by which a worker pairs itself with the
+	// account, whose PRIVATE jobs the ed25519 key signs. It is good once, for
+	// ten minutes. It returns a *FieldError for a bad key, and ErrBusy while
+	// five codes are open.
+	NewPairing(ctx context.Context, submitter []byte) (PairingCode, error)
+	// Pairings lists the account's pairings, by worker.
+	Pairings(ctx context.Context) ([]Pairing, error)
+	// ConfirmPairing ends the pending of a pairing: from now on PRIVATE jobs go
+	// to the worker. The fingerprint is the one that the worker itself shows,
+	// and has come by another way than the queue. It returns a *FieldError for
+	// one that is another key's, and ErrNotFound. It is idempotent.
+	ConfirmPairing(ctx context.Context, w WorkerID, fingerprint string) (Pairing, error)
+	// RevokePairing ends a pairing, pending or not. Jobs that the worker is
+	// running go on. It is idempotent.
+	RevokePairing(ctx context.Context, w WorkerID) error
 }
 
 // Keys is whom a submitter can wrap a job's key to.
@@ -105,6 +121,12 @@ type Session interface {
 	Fail(ctx context.Context, f Failure) error
 	// Release gives a claim back unused.
 	Release(ctx context.Context, r Release) error
+	// ClaimPairing pairs the worker with the account that made the code. The
+	// pairing is pending, and does not name the account; pin its Submitter key
+	// once its fingerprint is the one that the submitter shows. It returns a
+	// *FieldError for a code that is not open, and ErrBusy after five such
+	// within an hour.
+	ClaimPairing(ctx context.Context, code string) (Pairing, error)
 }
 
 // QuoteRequest asks what a job would cost.
@@ -160,6 +182,10 @@ type SubmitRequest struct {
 	QueueTime   time.Duration // expires if unclaimed for so long; zero takes Config.QueueTime
 	Deadline    time.Duration // for the whole job, from now; zero: none
 	MaxAttempts int           // zero takes Config.MaxAttempts
+
+	// Webhook is an http or https URL that is told once the job has ended, in
+	// the form of Standard Webhooks 1.0, where Config.Webhooks is set.
+	Webhook string
 }
 
 // Wrap is a job's key, encrypted to a worker's key or the vault's.
@@ -270,7 +296,7 @@ type Assignment struct {
 	Wrap       []byte        // the job's key, wrapped to this claim or this worker; nil for a plain one
 	Signature  []byte        // the submitter's, of a sealed PRIVATE job
 	Lease      time.Duration // how long the claim holds without a heartbeat, from when it was granted
-	Limit      time.Duration // for the whole attempt; zero: only the lease bounds it
+	Limit      time.Duration // for the whole attempt, likewise; zero: only the lease bounds it
 	// Receipts says whether the queue requires a signed record.
 	Receipts bool
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/internal/retry"
@@ -14,6 +15,7 @@ import (
 // where that has ended.
 type link struct {
 	cfg      *Config
+	keys     *keychain
 	claiming context.Context // bounds what a session claims
 	opened   chan struct{}   // capacity 1: a session was opened
 
@@ -23,20 +25,25 @@ type link struct {
 }
 
 // session is a Session with a context that ends with it, so that no claim
-// hangs in a session that somebody else has found dead.
+// hangs in a session that somebody else has found dead. It is left for a new
+// one when the key bundle that it registered is to be renewed.
 type session struct {
 	consign.Session
-	ctx context.Context
-	end context.CancelFunc
+	ctx   context.Context
+	end   context.CancelFunc
+	renew time.Time
 }
 
-func newLink(cfg *Config, claiming context.Context) *link {
-	return &link{cfg: cfg, claiming: claiming, opened: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+func newLink(w *Worker, claiming context.Context) *link {
+	return &link{cfg: &w.cfg, keys: w.keys, claiming: claiming, opened: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
 func (l *link) current() *session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.now == nil || time.Now().After(l.now.renew) {
+		return nil
+	}
 	return l.now
 }
 
@@ -66,7 +73,7 @@ func (l *link) session(ctx context.Context) (*session, error) {
 		return s, nil // another goroutine had the turn before
 	}
 	refused := 0
-	raw, err := retry.Do(ctx, 0, func() (consign.Session, error) {
+	s, err := retry.Do(ctx, 0, func() (*session, error) {
 		s, err := l.register(ctx)
 		if _, bad := errors.AsType[*consign.FieldError](err); !bad {
 			refused = 0
@@ -81,9 +88,11 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Session: raw}
 	s.ctx, s.end = context.WithCancel(l.claiming)
 	l.mu.Lock()
+	if l.now != nil {
+		l.now.end()
+	}
 	l.now = s
 	l.mu.Unlock()
 	select {
@@ -103,8 +112,8 @@ type fatal struct{ error }
 
 func (f *fatal) Unwrap() error { return f.error }
 
-// register proves the worker's identity once.
-func (l *link) register(ctx context.Context) (consign.Session, error) {
+// register proves the worker's identity once, and offers its encryption key.
+func (l *link) register(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
 	defer cancel()
 	challenge, err := l.cfg.API.Challenge(ctx)
@@ -114,19 +123,25 @@ func (l *link) register(ctx context.Context) (consign.Session, error) {
 	if l.cfg.Queue != (consign.QueueID{}) && challenge.Queue != l.cfg.Queue {
 		return nil, fieldError("Queue", fmt.Sprintf("is %s, but %s answers", l.cfg.Queue, challenge.Queue), "dial the queue that is meant")
 	}
+	bundle, renew, err := l.keys.bundle(time.Now())
+	if err != nil {
+		return nil, err
+	}
 	public := l.cfg.Identity.Public()
 	r := consign.Registration{
 		Algorithm:    public.Algorithm(),
 		PublicKey:    public.Bytes(),
 		Origin:       l.origin(),
 		Nonce:        challenge.Nonce,
+		KeyBundle:    bundle,
 		Capabilities: l.cfg.Capabilities,
 	}
 	r.Signature, err = l.cfg.Identity.Sign(consign.RegistrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
 	if err != nil {
 		return nil, fieldError("Identity", "does not sign: "+err.Error(), "load another")
 	}
-	return l.cfg.API.Register(ctx, r)
+	s, err := l.cfg.API.Register(ctx, r)
+	return &session{Session: s, renew: renew}, err
 }
 
 func (l *link) origin() string {

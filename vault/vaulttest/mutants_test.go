@@ -97,7 +97,7 @@ func careless(build func(b *broken, s *secrets)) func(consign.Vault) consign.Vau
 	}
 }
 
-var errGone = errors.New("gone")
+var errOther = errors.New("another error")
 
 // vaultOf is a whole vault in escrow that leaves out the checks that are named.
 func vaultOf(leaveOut string) func(consign.Vault) consign.Vault {
@@ -112,7 +112,7 @@ func vaultOf(leaveOut string) func(consign.Vault) consign.Vault {
 				return refuse
 			}
 			hash := seal.HeaderHash(header)
-			cek, err := seal.Unwrap(seal.VaultWrap{Job: h.Job, Header: hash}, wrap, s.own)
+			cek, err := seal.Unwrap(seal.VaultWrap{Job: job, Header: hash}, wrap, s.own)
 			if err != nil || leaveOut != "commit" && cek.Check(h) != nil {
 				return refuse
 			}
@@ -129,12 +129,12 @@ func vaultOf(leaveOut string) func(consign.Vault) consign.Vault {
 			defer s.mu.Unlock()
 			cek, ok := headers[r.Header]
 			if !ok {
-				return nil, errGone
+				return nil, consign.ErrKeyGone
 			}
 			var e sign.Envelope
 			signer, err := sign.ParsePublicKey(r.Worker.Algorithm, r.Worker.PublicKey)
 			if err != nil || r.Worker.KeyBundle == nil || leaveOut != "worker" && consign.WorkerID(signer.ID()) != r.Worker.ID {
-				return nil, errGone
+				return nil, errOther
 			}
 			if err := e.UnmarshalJSON(r.Worker.KeyBundle); err != nil {
 				return nil, err
@@ -197,7 +197,7 @@ var vaultMutants = []mutant[consign.Vault]{
 		seen := make(map[[32]byte]bool)
 		return &broken{Vault: v, deposit: func(ctx context.Context, job consign.JobID, header, wrap []byte) error {
 			if hash := seal.HeaderHash(header); seen[hash] {
-				return errGone
+				return errOther
 			} else {
 				seen[hash] = true
 			}
@@ -210,7 +210,7 @@ var vaultMutants = []mutant[consign.Vault]{
 	{"refuses with an error of no field", "Refuse", func(v consign.Vault) consign.Vault {
 		return &broken{Vault: v, deposit: func(ctx context.Context, job consign.JobID, header, wrap []byte) error {
 			if err := v.Deposit(ctx, job, header, wrap); err != nil {
-				return errGone
+				return errOther
 			}
 			return nil
 		}}
@@ -323,6 +323,24 @@ var vaultMutants = []mutant[consign.Vault]{
 	{"binds a wrap to no claim", "Release", vaultOf("claim")},
 	{"takes a bundle at any time", "NotReleased", vaultOf("expiry")},
 	{"does not compare the worker's ID with its key", "NotReleased", vaultOf("worker")},
+	{"says of bad worker keys that the job's are gone", "NotReleased", func(v consign.Vault) consign.Vault {
+		return &broken{Vault: v, release: func(ctx context.Context, r consign.KeyRelease) ([]byte, error) {
+			b, err := v.Release(ctx, r)
+			if err != nil {
+				err = consign.ErrKeyGone
+			}
+			return b, err
+		}}
+	}},
+	{"does not say that a key is gone", "NotReleased", func(v consign.Vault) consign.Vault {
+		return &broken{Vault: v, release: func(ctx context.Context, r consign.KeyRelease) ([]byte, error) {
+			b, err := v.Release(ctx, r)
+			if err != nil {
+				err = errOther
+			}
+			return b, err
+		}}
+	}},
 	{"shreds one header", "Shred", func(v consign.Vault) consign.Vault {
 		held := make(map[consign.JobID][2][]byte)
 		return &broken{Vault: v,
@@ -344,7 +362,7 @@ var vaultMutants = []mutant[consign.Vault]{
 		seen := make(map[consign.JobID]bool)
 		return &broken{Vault: v, shred: func(ctx context.Context, id consign.JobID) error {
 			if seen[id] {
-				return errGone
+				return errOther
 			}
 			seen[id] = true
 			return v.Shred(ctx, id)
