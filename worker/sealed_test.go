@@ -410,6 +410,9 @@ func TestSealedPartsStandFaults(t *testing.T) {
 				continue
 			}
 			n++
+			if len(e.Data) > 1<<20 {
+				t.Errorf("a part of %d bytes, more than a queue takes", len(e.Data))
+			}
 			if first, ok := seen[string(e.Data[:8])]; ok && !bytes.Equal(first, e.Data) {
 				t.Errorf("part %x was sealed twice", e.Data[:8])
 			}
