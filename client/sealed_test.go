@@ -170,7 +170,8 @@ func TestAnotherProcessCollects(t *testing.T) {
 				if _, err := first.Submit(t.Context(), r); err != nil && !errors.Is(err, crash) {
 					t.Fatal(err)
 				}
-				second := process(q)
+				api := &recorder{SubmitterAPI: q}
+				second := process(api)
 				keyring, _ := client.OpenKeyring(dir)
 				ids, err := keyring.Jobs()
 				if err != nil || len(ids) != 1 || ids[0] != r.ID {
@@ -179,6 +180,9 @@ func TestAnotherProcessCollects(t *testing.T) {
 				res, err := second.Collect(t.Context(), ids[0])
 				if err != nil || string(res.Output) != "SECRET JOB" || res.Attempts != 1 {
 					t.Errorf("%q after %d attempts: %v", res.Output, res.Attempts, err)
+				}
+				if once := fault == (testkit.Fault{}); once != (len(api.sent) == 0) {
+					t.Errorf("it was submitted %d times more", len(api.sent))
 				}
 				if ids, err := keyring.Jobs(); err != nil || len(ids) != 0 {
 					t.Errorf("jobs after the acknowledge: %v, %v", ids, err)

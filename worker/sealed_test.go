@@ -513,10 +513,12 @@ func TestBundlesAreRenewed(t *testing.T) {
 		if n := q.Sessions(); n < 6 || n > 8 {
 			t.Errorf("%d sessions in 100 days", n)
 		}
-		// It claims in the new session too.
-		id := q.Add("TASK", "x")
+		// It claims in the new session: that of its start has a bundle that ended.
+		j := newSealedJob(q, consign.CustodyEscrow, "secret payload")
+		j.seal(t, q)
+		j.submit(t, q)
 		synctest.Wait()
-		wantState(t, q, id, consign.StateCompleted)
+		wantState(t, q, j.header.Job, consign.StateCompleted)
 		w.endClean()
 		time.Sleep(time.Second)
 		w = start(t, cfg)
@@ -525,7 +527,7 @@ func TestBundlesAreRenewed(t *testing.T) {
 			t.Errorf("seq %d after a restart, %d before", b.Seq, highest)
 		}
 		// What was sealed to the key before opens.
-		j := newSealedJob(q, consign.CustodySealed, "secret payload")
+		j = newSealedJob(q, consign.CustodySealed, "secret payload")
 		j.seal(t, q)
 		j.wrap(t, q, oldKey.Public())
 		j.submit(t, q)
