@@ -13,7 +13,7 @@ func FuzzOpenJob(f *testing.F) {
 	for _, j := range []openJob{
 		{Format: jobFormat, Input: make([]byte, 32)},
 		{Format: jobFormat, Kind: "TASK", Custody: consign.CustodySealed, Header: []byte("H"), Input: make([]byte, 32),
-			CEK: []byte{1}, ResultKey: []byte{2}, Payload: []byte{3}, Workers: []sign.PublicKey{sign.FromEd25519Seed([32]byte{1}).Public()},
+			CEK: []byte{1}, ResultKey: []byte{2}, Mark: []byte{3}, Workers: []sign.PublicKey{sign.FromEd25519Seed([32]byte{1}).Public()},
 			Request: &consign.SubmitRequest{ID: consign.JobID{1}, Payload: []byte("a\nb"), Labels: map[string]string{"k": "v"},
 				Wraps: []consign.Wrap{{Worker: consign.WorkerID{2}, Wrap: []byte("w")}}, Privacy: consign.PrivacyPrivate}},
 	} {

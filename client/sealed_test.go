@@ -655,6 +655,39 @@ func (o *otherJob) Wait(ctx context.Context, id consign.JobID) (consign.JobInfo,
 	return job, err
 }
 
+// A worker whose hardware holds RSA keys: it signs with one, and opens with
+// another. Its ID is a hash, so what verifies its record is what was pinned.
+func TestSealedToAnRSAWorker(t *testing.T) {
+	signer, err := sign.GenerateRSA(3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener, err := seal.GenerateRSA(3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		w, err := worker.New(worker.Config{API: q, Identity: signer, EncryptionKeys: []*seal.PrivateKey{opener},
+			Pinned: func(k [32]byte) bool { return k == alice.Public().ID() }, Executors: map[string]worker.Executor{"TASK": worker.ExecutorFunc(shout)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		synctest.Wait()
+		c := open(t, q, func(c *client.Config) { c.Keyring, c.Identity = pinning(t, fingerprint(signer)), alice })
+		if res, err := c.Run(t.Context(), private("job")); err != nil || string(res.Output) != "SECRET JOB" || res.Record.WorkerID != w.ID() {
+			t.Errorf("%q: %v", res.Output, err)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestRunRefusesTransit(t *testing.T) {
 	c := open(t, testkit.NewFakeQueue(), nil)
 	r := secret("job")
