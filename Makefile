@@ -17,6 +17,7 @@ FUZZTIME  ?= 20s
 CHECKS    ?= 3000# of each rapid property, instead of 100
 STEPS     ?= 60#  of each rapid state machine, on average, instead of 30
 SEEDS     ?= 100# of the engine's long simulated lives, instead of 40
+DETERMINISM ?= 100000# steps of the engine that are compared byte for byte, instead of 6,000
 VERSION   ?= v0.0.0-check
 
 # The workspace's modules, as paths that start with "./"; the root is ".".
@@ -45,8 +46,9 @@ race: ## the same under the race detector; needs a C compiler
 	$(GO) test -race -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
 .PHONY: rapid
-rapid: ## the rapid properties at depth: CHECKS, STEPS, SEEDS
+rapid: ## the engine's properties at depth: CHECKS, STEPS, SEEDS, DETERMINISM
 	CONSIGN_SEEDS=$(SEEDS) RAPID_CHECKS=$(CHECKS) RAPID_STEPS=$(STEPS) scripts/rapid.sh $(TESTFLAGS)
+	CONSIGN_DETERMINISM=$(DETERMINISM) $(GO) test -count=1 -timeout 15m -run '^TestEngineIsDeterministic$$' $(TESTFLAGS) .
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME

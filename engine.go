@@ -25,7 +25,8 @@ type engine struct {
 	ready   *readyIndex // the matcher's
 	jobs    map[JobID]*entry
 	workers map[WorkerID]*worker
-	pairs   map[string]map[WorkerID]bool // PRIVATE: who may run an account's jobs
+	pairs   map[string]int        // PRIVATE: how many workers may run an account's jobs,
+	trusted map[WorkerID][]string // and whose each may run, sorted
 	waiters map[*call]*waiter
 	flying  map[*call]*waiter   // those that are being given a job
 	uptimes map[WorkerID]uptime // of workers that are gone
@@ -59,7 +60,7 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
+		pairs: map[string]int{}, trusted: map[WorkerID][]string{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage

@@ -3,6 +3,7 @@ module github.com/consignq/consign
 go 1.26.0
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/cenkalti/backoff/v4 v4.3.0
 	github.com/hashicorp/go-memdb v1.3.5
 	golang.org/x/crypto v0.58.0

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -330,10 +329,7 @@ type inClose struct{}
 func (inClose) apply(e *engine) {
 	e.closing = true
 	for _, w := range e.sortedWorkers() {
-		for _, wt := range slices.Clone(w.waits) {
-			e.unwait(wt)
-			e.reclaim(wt) // which refuses it
-		}
+		e.matchWorker(w) // which refuses them
 	}
 }
 

@@ -2,12 +2,12 @@ package consign
 
 import (
 	"bytes"
+	"cmp"
 	"container/heap"
 	"container/list"
 	"maps"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 )
 
@@ -83,11 +83,13 @@ func (r *readyIndex) wantsLoad(l *lane) bool {
 // turns. The lanes of PRIVATE jobs are groups of their own, since accounts
 // differ in whom they trust.
 type group struct {
-	Lane  // Account only for PRIVATE
+	Lane         // Account only for PRIVATE
+	made  uint64 // counts the groups, so that they have one order
 	lanes int
 	heap  laneHeap   // lanes with something to give, smallest key first
 	turns *list.List // the same lanes, next account first
 	links []*link    // the capability classes that can run it
+	top   Instant    // no link has a larger key
 }
 
 // key is the smallest key in the group.
@@ -101,13 +103,14 @@ func (g *group) key() Instant {
 // readyIndex is the bounded image of the store's ready list. It knows lines
 // and turns, and nothing of workers.
 type readyIndex struct {
-	lanes   map[string]*lane
-	groups  map[Lane]*group
-	used    *list.List // lanes, least recently served first
-	idle    int        // lanes that have nothing to give
-	tickets int        // in all windows
-	delayed delayHeap
-	paused  map[PauseKey]bool
+	lanes      map[string]*lane
+	groups     map[Lane]*group
+	groupsMade uint64
+	used       *list.List // lanes, least recently served first
+	idle       int        // lanes that have nothing to give
+	tickets    int        // in all windows
+	delayed    delayHeap
+	paused     map[PauseKey]bool
 
 	made  func(*group) // is told of each new group,
 	grown func(*group) // of one whose key may be smaller than before,
@@ -145,7 +148,8 @@ func (r *readyIndex) group(id Lane) *group {
 	}
 	g := r.groups[id]
 	if g == nil {
-		g = &group{Lane: id, turns: list.New()}
+		r.groupsMade++
+		g = &group{Lane: id, made: r.groupsMade, turns: list.New()}
 		r.groups[id] = g
 		r.made(g)
 	}
@@ -280,10 +284,13 @@ func (r *readyIndex) cut(l *lane, n int) {
 }
 
 // evict empties the window that was served longest ago, to make room. It
-// reports whether there was one.
+// reports whether there was one. Lanes without one go to the back, so that the
+// next search does not pass them again.
 func (r *readyIndex) evict(except *lane) bool {
-	for el := r.used.Front(); el != nil; el = el.Next() {
-		if l := el.Value.(*lane); l != except && len(l.window) > 0 && !l.loading {
+	for range r.used.Len() {
+		l := r.used.Front().Value.(*lane)
+		r.used.MoveToBack(l.used)
+		if l != except && len(l.window) > 0 && !l.loading {
 			r.cut(l, 0)
 			l.window = nil
 			r.settle(l)
@@ -453,9 +460,7 @@ func (r *readyIndex) pause(what PauseKey, paused bool) (touched []*lane) {
 
 // sortedGroups returns the groups in an order that is the same everywhere.
 func (r *readyIndex) sortedGroups() []*group {
-	return slices.SortedFunc(maps.Values(r.groups), func(a, b *group) int {
-		return strings.Compare(a.String(), b.String())
-	})
+	return slices.SortedFunc(maps.Values(r.groups), func(a, b *group) int { return cmp.Compare(a.made, b.made) })
 }
 
 // nextWake is when wake has something to do, or zero.

@@ -219,8 +219,8 @@ func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignmen
 		Header: bytes.Clone(spec.Header), Payload: bytes.Clone(spec.Payload), // an executor may work in place
 		Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Signature: bytes.Clone(spec.Signature),
 		Lease: s.q.config.Lease, Receipts: !s.q.config.NoReceipts}
-	if end := earliest(j.LimitAt, j.Deadline); end != 0 {
-		a.Limit = max(time.Millisecond, end.Sub(s.q.now()))
+	if j.LimitAt != 0 { // not the deadline: what is left of it tells a retry from a first run
+		a.Limit = max(time.Millisecond, j.LimitAt.Sub(j.ClaimedAt))
 	}
 	var err error
 	if a.Wrap, err = s.wrap(ctx, j, spec); err != nil {

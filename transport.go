@@ -296,7 +296,7 @@ type Assignment struct {
 	Wrap       []byte        // the job's key, wrapped to this claim or this worker; nil for a plain one
 	Signature  []byte        // the submitter's, of a sealed PRIVATE job
 	Lease      time.Duration // how long the claim holds without a heartbeat, from when it was granted
-	Limit      time.Duration // for the whole attempt; zero: only the lease bounds it
+	Limit      time.Duration // for the whole attempt, likewise; zero: only the lease bounds it
 	// Receipts says whether the queue requires a signed record.
 	Receipts bool
 }
