@@ -33,7 +33,9 @@ func RegistrationMessage(queue QueueID, origin string, nonce, keyBundle []byte) 
 type nonces struct {
 	secret [32]byte
 	mu     sync.Mutex
-	used   map[[16]byte]Instant
+	used   map[[16]byte]bool // since began, and
+	before map[[16]byte]bool // in the time before that
+	began  Instant
 }
 
 const nonceLife = time.Minute
@@ -64,19 +66,14 @@ func (n *nonces) take(nonce []byte, now Instant) bool {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for id, at := range n.used {
-		if now.Sub(at) > nonceLife {
-			delete(n.used, id)
-		}
+	if n.used == nil || now.Sub(n.began) > nonceLife { // what was used before that is stale by now
+		n.used, n.before, n.began = map[[16]byte]bool{}, n.used, now
 	}
 	id := [16]byte(nonce[8:24])
-	if _, again := n.used[id]; again {
+	if n.used[id] || n.before[id] {
 		return false
 	}
-	if n.used == nil {
-		n.used = map[[16]byte]Instant{}
-	}
-	n.used[id] = made
+	n.used[id] = true
 	return true
 }
 

@@ -271,7 +271,7 @@ func (s *submitter) Receipt(ctx context.Context, id JobID) (Receipt, error) {
 }
 
 func (s *submitter) Keys(ctx context.Context) (k Keys, err error) {
-	k.Queue = s.q.id
+	k.Queue, k.QueueKey = s.q.id, s.q.config.Identity.Public().String()
 	if v := s.q.config.Vault; v != nil {
 		if k.Vault, err = v.Key(ctx); err != nil {
 			return Keys{}, err

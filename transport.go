@@ -66,6 +66,9 @@ type SubmitterAPI interface {
 // Keys is whom a submitter can wrap a job's key to.
 type Keys struct {
 	Queue QueueID
+	// QueueKey is the queue's public key in the text form of sign.PublicKey,
+	// whose hash Queue is. A submitter that pins it now knows the queue again.
+	QueueKey string
 	// Vault is the key of the queue's vault, for the custody escrow, in the
 	// form of seal.PublicKey.Bytes; nil where the queue has no vault.
 	Vault []byte

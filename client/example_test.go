@@ -13,20 +13,27 @@ import (
 	"github.com/consignq/consign/client"
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/store/memdb"
+	"github.com/consignq/consign/vault"
 	"github.com/consignq/consign/worker"
 )
 
-// A whole program: a queue in memory, a worker, and a submitter that verifies
-// what it gets. Between processes only the two API fields differ. The job is in
-// plain: this queue has no vault.
+// A whole program: a queue and a vault in memory, a worker, and a submitter. The
+// payload is sealed before it leaves the submitter, and the result when it comes
+// back: the queue has ciphertext. Between processes only the two API fields
+// differ.
 func Example() {
+	keys, err := vault.NewMemory(vault.Config{})
+	if err != nil {
+		panic(err)
+	}
+	defer keys.Close()
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
 
 	identity := sign.Generate()
-	queue, err := consign.New(consign.Config{Store: memdb.New(), Identity: identity})
+	queue, err := consign.New(consign.Config{Store: memdb.New(), Identity: identity, Vault: keys})
 	if err != nil {
 		panic(err)
 	}
@@ -50,9 +57,12 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	result, err := c.Run(ctx, consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("hello"), Custody: consign.CustodyPlain})
-	fmt.Printf("%s, made by this worker: %t, %v\n", result.Output, result.Record.WorkerID == w.ID(), err)
-	// Output: HELLO, made by this worker: true, <nil>
+	result, err := c.Run(ctx, consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("hello")})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s, in custody %s, made by this worker: %t\n", result.Output, result.Acceptance.Custody, result.Record.WorkerID == w.ID())
+	// Output: HELLO, in custody escrow, made by this worker: true
 }
 
 // shop is a queue in memory and a worker that is paired with the account acme

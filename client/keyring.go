@@ -220,7 +220,7 @@ type openJob struct {
 	Input     []byte // consign.InputHash
 	CEK       []byte
 	ResultKey []byte // private, of this job alone
-	Payload   []byte // hash of the payload in plain, see payloadMark
+	Mark      []byte // of the payload in plain, see payloadMark
 	// Workers are those that the key was wrapped to when sealed: nobody else can
 	// have made the result.
 	Workers []sign.PublicKey `json:",omitempty"`

@@ -168,6 +168,7 @@ func TestBrokenKeyring(t *testing.T) {
 	id := consign.NewJobID()
 	path := filepath.Join(dir, "jobs", id.String())
 	for _, data := range []string{"", "x", "{}", "null", `{"Format":"consign/keyring-job/v2"}`,
+		fmt.Sprintf(`{"Format":"consign/keyring-job/v2","Input":"%s=","CEK":"%s="}`, strings.Repeat("A", 43), strings.Repeat("AQEB", 10)+"AQE"),
 		`{"Format":"consign/keyring-job/v1","Input":"AAAA"}`, `{"Format":"consign/keyring-job/v1"}` + "\nx",
 		fmt.Sprintf(`{"Format":"consign/keyring-job/v1","Input":"%s="}`, strings.Repeat("A", 43))} {
 		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {

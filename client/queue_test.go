@@ -13,6 +13,7 @@ import (
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
 	"github.com/consignq/consign/store/memdb"
+	"github.com/consignq/consign/vault"
 	"github.com/consignq/consign/worker"
 )
 
@@ -20,7 +21,12 @@ import (
 // could read.
 func TestSealedOnARealQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, err := consign.New(consign.Config{Store: memdb.New(), Identity: queueKey, Logger: slog.New(slog.DiscardHandler)})
+		keys, err := vault.NewMemory(vault.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = keys.Close() })
+		q, err := consign.New(consign.Config{Store: memdb.New(), Identity: queueKey, Vault: keys, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +72,11 @@ func TestSealedOnARealQueue(t *testing.T) {
 		if got := text(t, c.Stream(t.Context(), bad.ID)); !strings.Contains(got[1], "secret part\nworker: bad payload: secret reason") {
 			t.Errorf("what the sealed log says: %v", got)
 		}
-		for _, id := range []consign.JobID{res.ID, bad.ID} {
+		public, err := c.Run(t.Context(), secret("escrow"))
+		if err != nil || string(public.Output) != "SECRET ESCROW" || public.Acceptance.Custody != consign.CustodyEscrow || public.Comparison == nil {
+			t.Errorf("in escrow: %q, comparison %v, %v", public.Output, public.Comparison, err)
+		}
+		for _, id := range []consign.JobID{res.ID, bad.ID, public.ID} {
 			for e, err := range q.Submitter("acme").Events(t.Context(), id, 0) {
 				if err != nil || strings.Contains(string(e.Data)+e.Reason, "secret ") {
 					t.Errorf("in the queue's log: %q %q, %v", e.Reason, e.Data, err)

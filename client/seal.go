@@ -45,7 +45,7 @@ func (c *Client) seal(ctx context.Context, r *consign.SubmitRequest) (*openJob, 
 	if err != nil {
 		return nil, fmt.Errorf("%w: job %s: %w", ErrKeyring, r.ID, err)
 	}
-	if !bytes.Equal(j.Payload, payloadMark(cek, r.Payload)) || j.Kind != r.Kind || j.Model != r.Model || r.Custody != "" && r.Custody != j.Custody {
+	if !bytes.Equal(j.Mark, payloadMark(cek, r.Payload)) || j.Kind != r.Kind || j.Model != r.Model || r.Custody != "" && r.Custody != j.Custody {
 		return nil, fmt.Errorf("%w: job %s was sealed before with another payload, kind, model or custody", consign.ErrConflict, r.ID)
 	}
 	return j, nil
@@ -70,7 +70,7 @@ func (c *Client) sealNew(ctx context.Context, r consign.SubmitRequest) (*openJob
 	}
 	cek := seal.NewCEK()
 	j := &openJob{Format: jobFormat, Kind: r.Kind, Model: r.Model, Custody: r.Custody,
-		CEK: cek.Bytes(), ResultKey: resultKey.Bytes(), Payload: payloadMark(cek, r.Payload)}
+		CEK: cek.Bytes(), ResultKey: resultKey.Bytes(), Mark: payloadMark(cek, r.Payload)}
 	h.Queue, h.ResultKey = queue, resultKey.Public()
 	if h.Kind == "" {
 		return nil, &consign.FieldError{Field: "kind", Problem: "is empty", Remedy: "name the kind of the job"}

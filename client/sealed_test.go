@@ -170,7 +170,8 @@ func TestAnotherProcessCollects(t *testing.T) {
 				if _, err := first.Submit(t.Context(), r); err != nil && !errors.Is(err, crash) {
 					t.Fatal(err)
 				}
-				second := process(q)
+				api := &recorder{SubmitterAPI: q}
+				second := process(api)
 				keyring, _ := client.OpenKeyring(dir)
 				ids, err := keyring.Jobs()
 				if err != nil || len(ids) != 1 || ids[0] != r.ID {
@@ -179,6 +180,9 @@ func TestAnotherProcessCollects(t *testing.T) {
 				res, err := second.Collect(t.Context(), ids[0])
 				if err != nil || string(res.Output) != "SECRET JOB" || res.Attempts != 1 {
 					t.Errorf("%q after %d attempts: %v", res.Output, res.Attempts, err)
+				}
+				if once := fault == (testkit.Fault{}); once != (len(api.sent) == 0) {
+					t.Errorf("it was submitted %d times more", len(api.sent))
 				}
 				if ids, err := keyring.Jobs(); err != nil || len(ids) != 0 {
 					t.Errorf("jobs after the acknowledge: %v, %v", ids, err)
@@ -649,6 +653,39 @@ func (o *otherJob) Wait(ctx context.Context, id consign.JobID) (consign.JobInfo,
 		o.lie(&job)
 	}
 	return job, err
+}
+
+// A worker whose hardware holds RSA keys: it signs with one, and opens with
+// another. Its ID is a hash, so what verifies its record is what was pinned.
+func TestSealedToAnRSAWorker(t *testing.T) {
+	signer, err := sign.GenerateRSA(3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener, err := seal.GenerateRSA(3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		w, err := worker.New(worker.Config{API: q, Identity: signer, EncryptionKeys: []*seal.PrivateKey{opener},
+			Pinned: func(k [32]byte) bool { return k == alice.Public().ID() }, Executors: map[string]worker.Executor{"TASK": worker.ExecutorFunc(shout)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		synctest.Wait()
+		c := open(t, q, func(c *client.Config) { c.Keyring, c.Identity = pinning(t, fingerprint(signer)), alice })
+		if res, err := c.Run(t.Context(), private("job")); err != nil || string(res.Output) != "SECRET JOB" || res.Record.WorkerID != w.ID() {
+			t.Errorf("%q: %v", res.Output, err)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestRunRefusesTransit(t *testing.T) {

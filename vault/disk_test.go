@@ -15,6 +15,7 @@ type disk struct {
 	mu    sync.Mutex
 	data  []byte
 	ops   []diskOp
+	lost  func(op diskOp) bool  // what it says it has done, and has not
 	fault func(op diskOp) error // nil: none. What fails may have been half done.
 }
 
@@ -31,6 +32,9 @@ func newDisk() *disk {
 }
 
 func (d *disk) do(op diskOp) error {
+	if d.lost != nil && d.lost(op) {
+		return nil
+	}
 	if d.fault != nil {
 		if err := d.fault(op); err != nil {
 			if op.bytes != nil {

@@ -98,7 +98,7 @@ func sealPayload(h seal.Header, s secret, payload []byte) (p consign.SealedPaylo
 	return p, err
 }
 
-// find returns the keys of a job with a header. It wraps ErrNoKey.
+// find returns the keys of a job with a header. It wraps consign.ErrKeyGone.
 func (v *Vault) find(ctx context.Context, job consign.JobID, header [32]byte) (secret, error) {
 	all, err := v.kept(ctx, job)
 	if err != nil {
@@ -109,13 +109,13 @@ func (v *Vault) find(ctx context.Context, job consign.JobID, header [32]byte) (s
 			return k.secret, nil
 		}
 	}
-	return secret{}, fmt.Errorf("%w: job %s", ErrNoKey, job)
+	return secret{}, fmt.Errorf("%w: job %s", consign.ErrKeyGone, job)
 }
 
 // old reports whether the record of a job is past its lifetime.
 func (v *Vault) old(r Record) bool { return v.now() >= r.At.Add(v.config.KeyLifetime) }
 
-// OpenPayload implements consign.Vault. It returns ErrNoKey, a *FieldError for a
+// OpenPayload implements consign.Vault. It returns consign.ErrKeyGone, a *FieldError for a
 // header that Seal did not make, and the errors of seal.OpenRevealedPayload for a
 // payload that it did not.
 func (v *Vault) OpenPayload(ctx context.Context, job consign.JobID, s consign.SealedPayload) ([]byte, error) {
@@ -127,7 +127,7 @@ func (v *Vault) OpenPayload(ctx context.Context, job consign.JobID, s consign.Se
 	return payload, err
 }
 
-// OpenResult implements consign.Vault. It returns ErrNoKey, a *FieldError for a
+// OpenResult implements consign.Vault. It returns consign.ErrKeyGone, a *FieldError for a
 // job whose result is not the vault's to open, and the errors of seal.OpenResult.
 func (v *Vault) OpenResult(ctx context.Context, r consign.SealedResult) ([]byte, error) {
 	k, err := v.findSealed(ctx, r.Claim.Job, r.Input.Header)
@@ -154,7 +154,7 @@ func (v *Vault) findSealed(ctx context.Context, job consign.JobID, header []byte
 	return v.find(ctx, job, seal.HeaderHash(header))
 }
 
-// Release implements consign.Vault. It returns ErrNoKey and ErrWorkerKeys. That
+// Release implements consign.Vault. It returns consign.ErrKeyGone and ErrWorkerKeys. That
 // the worker holds the claim is for the queue to know, as is the highest seq of
 // its bundles.
 func (v *Vault) Release(ctx context.Context, r consign.KeyRelease) ([]byte, error) {

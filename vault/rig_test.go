@@ -71,6 +71,13 @@ func (j testJob) deposit(ctx context.Context, v *Vault) error {
 	return v.Deposit(ctx, j.id, j.header, j.wrap)
 }
 
+// find returns the key that the vault has.
+func (j testJob) find(t testing.TB, v *Vault) (seal.CEK, error) {
+	t.Helper()
+	s, err := v.find(t.Context(), j.id, seal.HeaderHash(j.header))
+	return s.cek, err
+}
+
 // testWorker may claim jobs.
 type testWorker struct {
 	consign.WorkerKeys

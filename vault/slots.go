@@ -49,17 +49,22 @@ type medium interface {
 // has written all dirty slots and synced the file. What failed to be written
 // stays dirty, so that it is tried again with the next commit.
 type slots struct {
-	mu      sync.Mutex
-	medium  medium
-	jobs    map[consign.JobID][]placed
-	image   [][]byte // of each slot; nil where it is free
-	free    []int
-	dirty   map[int]bool // slots that the file may not have as the image has them
-	changes uint64       // of the image, counted
-	closed  bool
+	disk   sync.Mutex // held by who commits; taken before mu
+	medium medium
 
-	disk    sync.Mutex // one commit at a time; taken before mu
-	durable uint64     // the changes that are in the file
+	mu     sync.Mutex
+	jobs   map[consign.JobID][]placed
+	image  [][]byte // of each slot; nil where it is free
+	free   []int
+	dirty  map[int]bool // slots that the file may not have as the image has them
+	next   *commit      // that who comes now takes part in; nil: none waits
+	closed bool
+}
+
+// commit is one write of all that is dirty, for all who wait for it.
+type commit struct {
+	done chan struct{} // closed when it is over
+	err  error
 }
 
 // placed is a record and its slot.
@@ -84,14 +89,14 @@ func readSlots(m medium, size int64) (s *slots, torn int, err error) {
 	s.image[0] = data[:slotSize]
 	for i := len(s.image) - 1; i > 0; i-- {
 		slot := data[i*slotSize : (i+1)*slotSize]
-		if r, ok := decodeSlot(slot); ok {
+		if zero(slot) {
+			s.free = append(s.free, i)
+		} else if r, ok := decodeSlot(slot); ok {
 			s.image[i] = slot
 			s.jobs[r.Job] = append(s.jobs[r.Job], placed{r, i})
-			continue
-		}
-		s.free = append(s.free, i)
-		if !zero(slot) {
-			s.touch(i)
+		} else {
+			s.free = append(s.free, i)
+			s.dirty[i] = true
 			torn++
 		}
 	}
@@ -232,7 +237,7 @@ func (s *slots) add(r Record) error {
 	s.free = s.free[:len(s.free)-1]
 	s.image[i] = encodeSlot(r)
 	s.jobs[r.Job] = append(s.jobs[r.Job], placed{r, i})
-	s.touch(i)
+	s.dirty[i] = true
 	return nil
 }
 
@@ -247,16 +252,11 @@ func (s *slots) remove(gone func(placed) bool, job consign.JobID) {
 		}
 		s.image[p.slot] = nil
 		s.free = append(s.free, p.slot)
-		s.touch(p.slot)
+		s.dirty[p.slot] = true
 	}
 	if s.jobs[job] = kept; kept == nil {
 		delete(s.jobs, job)
 	}
-}
-
-func (s *slots) touch(i int) {
-	s.dirty[i] = true
-	s.changes++
 }
 
 // grow makes the file longer by free slots. They are written now, so that a
@@ -277,38 +277,52 @@ func (s *slots) grow() error {
 	return nil
 }
 
-// commit returns once every change of the image so far is in the file. Whoever
-// waits while another commits finds its changes in the next commit, which the
-// first of those that wait makes for all.
+// commit returns once every change of the image so far is in the file. Who comes
+// while another commits shares the next commit with all who do: the first of
+// them makes it.
 func (s *slots) commit() error {
 	s.mu.Lock()
-	mine := s.changes
-	s.mu.Unlock()
-	s.disk.Lock()
-	defer s.disk.Unlock()
-	if s.durable >= mine {
-		return nil
+	c, first := s.next, s.next == nil
+	if first {
+		c = &commit{done: make(chan struct{})}
+		s.next = c
 	}
+	s.mu.Unlock()
+	if first {
+		s.disk.Lock()
+		c.err = s.writeDirty()
+		s.disk.Unlock()
+		close(c.done)
+	}
+	<-c.done
+	return c.err
+}
+
+// writeDirty writes what the file does not have, and lets the next commit begin.
+// The caller holds disk.
+func (s *slots) writeDirty() error {
 	s.mu.Lock()
+	s.next = nil
 	if s.closed {
 		s.mu.Unlock()
 		return errClosed
 	}
-	upTo, dirty := s.changes, s.dirty
-	s.dirty = make(map[int]bool)
-	writes := make(map[int][]byte, len(dirty))
-	for i := range dirty {
+	writes := make(map[int][]byte, len(s.dirty))
+	for i := range s.dirty {
 		writes[i] = s.image[i]
 	}
+	clear(s.dirty)
 	s.mu.Unlock()
-	if err := s.write(writes); err != nil {
-		s.mu.Lock()
-		maps.Copy(s.dirty, dirty)
-		s.mu.Unlock()
-		return fmt.Errorf("vault: %w", err)
+	err := s.write(writes)
+	if err == nil {
+		return nil
 	}
-	s.durable = upTo
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range writes {
+		s.dirty[i] = true
+	}
+	return fmt.Errorf("vault: %w", err)
 }
 
 // write writes slots in the order of the file, and syncs it.

@@ -46,7 +46,7 @@ var ErrFull = errors.New("vault: too many headers for one job")
 
 // The bounds of a storage.
 const (
-	MaxHeaders = 4   // of one job, that keys are kept for side by side
+	MaxHeaders = 16  // of one job, that keys are kept for side by side
 	MaxSealed  = 190 // bytes of Record.Sealed
 )
 

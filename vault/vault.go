@@ -49,16 +49,10 @@ import (
 	"github.com/consignq/consign/crypto/seal"
 )
 
-var (
-	// ErrNoKey: the vault has no key for the job and header. It was shredded, is
-	// past KeyLifetime, or never came. It is a consign.ErrNotFound too: another
-	// worker will not fare better.
-	ErrNoKey = fmt.Errorf("vault: no key: %w", consign.ErrKeyGone)
-	// ErrWorkerKeys: the worker's keys are missing, not its own, or not valid
-	// now; it is wrapped with what package seal says of them. The worker has to
-	// register with a new key bundle.
-	ErrWorkerKeys = errors.New("vault: bad worker keys")
-)
+// ErrWorkerKeys: the worker's keys are missing, not its own, or not valid now; it
+// is wrapped with what package seal says of them. The worker has to register with
+// a new key bundle.
+var ErrWorkerKeys = errors.New("vault: bad worker keys")
 
 // Config says how a vault behaves. The zero Config is a vault that cannot tell
 // orphans.

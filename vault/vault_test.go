@@ -76,7 +76,7 @@ func TestSweepOrphans(t *testing.T) {
 	sweep(3)
 	for name, j := range jobs {
 		_, err := j.release(t, v, w)
-		if gone := name == "none" || name == "acknowledged" || name == "purged"; errors.Is(err, ErrNoKey) != gone {
+		if gone := name == "none" || name == "acknowledged" || name == "purged"; errors.Is(err, consign.ErrKeyGone) != gone {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestKeyLifetime(t *testing.T) {
 		t.Fatalf("it destroyed %d, and says %v of a store that is down", n, err)
 	}
 	now.now = now.now.Add(time.Microsecond)
-	if _, err := j.release(t, v, w); !errors.Is(err, ErrNoKey) || !errors.Is(err, consign.ErrKeyGone) {
+	if _, err := j.release(t, v, w); !errors.Is(err, consign.ErrKeyGone) {
 		t.Fatal(err)
 	}
 	if n, err := v.Sweep(t.Context()); n != 1 || err != nil {
@@ -258,13 +258,17 @@ func TestReleaseErrors(t *testing.T) {
 	v, err := NewMemory(c)
 	check(t, err)
 	j, w := newJob(t, v, consign.NewJobID()), newWorker(t, now.now)
-	if _, err := j.release(t, v, w); !errors.Is(err, ErrNoKey) || errors.Is(err, ErrWorkerKeys) {
+	if _, err := j.release(t, v, w); !errors.Is(err, consign.ErrKeyGone) || errors.Is(err, ErrWorkerKeys) {
 		t.Error(err)
 	}
 	check(t, j.deposit(t.Context(), v))
 	bare := w
 	bare.KeyBundle = nil
-	if _, err := j.release(t, v, bare); !errors.Is(err, ErrWorkerKeys) || errors.Is(err, ErrNoKey) {
+	if _, err := j.release(t, v, bare); !errors.Is(err, ErrWorkerKeys) || errors.Is(err, consign.ErrKeyGone) {
+		t.Error(err)
+	}
+	var bad *consign.FieldError
+	if err := v.Shred(t.Context(), consign.JobID{}); !errors.As(err, &bad) { // of which the vault's own keys are
 		t.Error(err)
 	}
 	now.now = now.now.Add(seal.MaxBundleAge)
@@ -352,7 +356,7 @@ func TestShredInFiles(t *testing.T) {
 			t.Fatalf("%d traces are left", n)
 		}
 	}
-	if _, err := v.OpenPayload(t.Context(), j.id, transit); !errors.Is(err, ErrNoKey) {
+	if _, err := v.OpenPayload(t.Context(), j.id, transit); !errors.Is(err, consign.ErrKeyGone) {
 		t.Fatal(err)
 	}
 	check(t, v.Close())

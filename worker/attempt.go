@@ -254,12 +254,7 @@ func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem
 func (r *run) complete(a *attempt, o outcome) {
 	c, err := r.completion(a, o)
 	if err != nil {
-		words := "no record of the result: " + err.Error()
-		if a.sealed != nil {
-			words = "the result could not be sealed and signed" // err may quote the executor
-			r.cfg.Logger.Error(words, "job", a.Job, "claim", a.Claim)
-		}
-		r.fail(a, consign.FailTransient, words)
+		r.fail(a, consign.FailTransient, "no record of the result: "+err.Error())
 		return
 	}
 	err = r.deliver(r.working, a, r.cfg.KeepResult, func(ctx context.Context, s consign.Session) error { return s.Complete(ctx, c) })

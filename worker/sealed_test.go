@@ -410,6 +410,9 @@ func TestSealedPartsStandFaults(t *testing.T) {
 				continue
 			}
 			n++
+			if len(e.Data) > 1<<20 {
+				t.Errorf("a part of %d bytes, more than a queue takes", len(e.Data))
+			}
 			if first, ok := seen[string(e.Data[:8])]; ok && !bytes.Equal(first, e.Data) {
 				t.Errorf("part %x was sealed twice", e.Data[:8])
 			}
@@ -510,10 +513,12 @@ func TestBundlesAreRenewed(t *testing.T) {
 		if n := q.Sessions(); n < 6 || n > 8 {
 			t.Errorf("%d sessions in 100 days", n)
 		}
-		// It claims in the new session too.
-		id := q.Add("TASK", "x")
+		// It claims in the new session: that of its start has a bundle that ended.
+		j := newSealedJob(q, consign.CustodyEscrow, "secret payload")
+		j.seal(t, q)
+		j.submit(t, q)
 		synctest.Wait()
-		wantState(t, q, id, consign.StateCompleted)
+		wantState(t, q, j.header.Job, consign.StateCompleted)
 		w.endClean()
 		time.Sleep(time.Second)
 		w = start(t, cfg)
@@ -522,7 +527,7 @@ func TestBundlesAreRenewed(t *testing.T) {
 			t.Errorf("seq %d after a restart, %d before", b.Seq, highest)
 		}
 		// What was sealed to the key before opens.
-		j := newSealedJob(q, consign.CustodySealed, "secret payload")
+		j = newSealedJob(q, consign.CustodySealed, "secret payload")
 		j.seal(t, q)
 		j.wrap(t, q, oldKey.Public())
 		j.submit(t, q)

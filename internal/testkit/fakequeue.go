@@ -205,13 +205,15 @@ func (q *FakeQueue) Register(ctx context.Context, r consign.Registration) (consi
 		return nil, &consign.FieldError{Field: "signature", Problem: "does not verify", Remedy: "sign the registration message"}
 	}
 	q.open++
-	q.workers[key.ID()] = consign.WorkerKeys{ID: key.ID(), Algorithm: r.Algorithm, PublicKey: r.PublicKey, KeyBundle: r.KeyBundle}
-	return &fakeSession{q: q, key: key, epoch: q.epoch}, nil
+	keys := consign.WorkerKeys{ID: key.ID(), Algorithm: r.Algorithm, PublicKey: r.PublicKey, KeyBundle: r.KeyBundle}
+	q.workers[key.ID()] = keys
+	return &fakeSession{q: q, key: key, keys: keys, epoch: q.epoch}, nil
 }
 
 type fakeSession struct {
 	q     *FakeQueue
 	key   sign.PublicKey
+	keys  consign.WorkerKeys
 	epoch int
 }
 

@@ -48,7 +48,7 @@ func (s *fakeSession) wrapFor(j *fakeJob) ([]byte, error) {
 		return nil, nil
 	}
 	var e sign.Envelope
-	if err := json.Unmarshal(s.q.workers[s.key.ID()].KeyBundle, &e); err != nil {
+	if err := json.Unmarshal(s.keys.KeyBundle, &e); err != nil {
 		return nil, err
 	}
 	bundle, err := seal.VerifyBundle(e, s.key, time.Now(), 0)

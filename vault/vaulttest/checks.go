@@ -2,6 +2,7 @@ package vaulttest
 
 import (
 	"bytes"
+	"errors"
 	"sync"
 	"time"
 
@@ -50,6 +51,8 @@ var contract = []check[consign.Vault]{
 		strange := must[[]byte](t)(seal.Wrap(stranger, seal.VaultWrap{Job: id, Header: seal.HeaderHash(d.header)}, d.cek))
 		transit := sealed(t, v, seal.Header{Job: id, Custody: seal.Transit}, seal.NewCEK())
 		direct := sealed(t, v, seal.Header{Job: id, Custody: seal.Sealed}, seal.NewCEK())
+		crossed := deposit{id: id, header: elsewhere.header}
+		crossed.wrap = wrapped(t, v, crossed, elsewhere.cek)
 		flipped := bytes.Clone(d.wrap)
 		flipped[len(flipped)-1] ^= 1
 		for _, bad := range []struct {
@@ -66,6 +69,7 @@ var contract = []check[consign.Vault]{
 			{"a wrap for another job", id, d.header, elsewhere.wrap},
 			{"a wrap to another key", id, d.header, strange},
 			{"another job's header and wrap", id, elsewhere.header, elsewhere.wrap},
+			{"another job's header, wrapped for this one", id, crossed.header, crossed.wrap},
 			{"another job's ID", elsewhere.id, d.header, d.wrap},
 			{"a key that the header does not commit to", id, d.header, wrapped(t, v, d, seal.NewCEK())},
 			{"a header of the custody transit", id, transit.header, transit.wrap},
@@ -146,7 +150,7 @@ var contract = []check[consign.Vault]{
 		}
 	}},
 
-	{"OpenPayload", "OpenPayload opens a payload that Seal returned, while its key is there.", func(t tester, v consign.Vault) {
+	{"OpenPayload", "OpenPayload opens a payload that Seal returned. ErrKeyGone.", func(t tester, v consign.Vault) {
 		r := request(consign.NewJobID(), nil)
 		s := must[consign.SealedPayload](t)(v.Seal(t.Context(), r))
 		if got := must[[]byte](t)(v.OpenPayload(t.Context(), r.Job, s)); !bytes.Equal(got, r.Payload) {
@@ -161,12 +165,10 @@ var contract = []check[consign.Vault]{
 			t.Fatalf("it opens what the submitter sealed")
 		}
 		ok(t, v.Shred(t.Context(), r.Job))
-		if _, err := v.OpenPayload(t.Context(), r.Job, s); err == nil {
-			t.Fatalf("it opens after Shred")
-		}
+		gone(t, second(v.OpenPayload(t.Context(), r.Job, s)))
 	}},
 
-	{"OpenResult", "OpenResult opens the result of a job that Seal sealed without a ClientKey.", func(t tester, v consign.Vault) {
+	{"OpenResult", "OpenResult opens the result of a job that Seal sealed without a ClientKey. ErrKeyGone.", func(t tester, v consign.Vault) {
 		r := request(consign.NewJobID(), nil)
 		s := must[consign.SealedPayload](t)(v.Seal(t.Context(), r))
 		other := must[consign.SealedPayload](t)(v.Seal(t.Context(), request(consign.NewJobID(), nil)))
@@ -188,9 +190,7 @@ var contract = []check[consign.Vault]{
 			}
 		}
 		ok(t, v.Shred(t.Context(), r.Job))
-		if _, err := v.OpenResult(t.Context(), result); err == nil {
-			t.Fatalf("it opens after Shred")
-		}
+		gone(t, second(v.OpenResult(t.Context(), result)))
 	}},
 
 	{"Release", "Release returns the key of the job with that header, wrapped to the worker that holds the claim, for the assignment.", func(t tester, v consign.Vault) {
@@ -214,7 +214,7 @@ var contract = []check[consign.Vault]{
 		}
 	}},
 
-	{"NotReleased", "An error gives the claim back: the job goes to another worker.", func(t tester, v consign.Vault) {
+	{"NotReleased", "ErrKeyGone fails the job. Any other error gives the claim back: the job goes to another worker.", func(t tester, v consign.Vault) {
 		d, absent := newDeposit(t, v, consign.NewJobID()), newDeposit(t, v, consign.NewJobID())
 		ok(t, d.into(t, v))
 		hasNot(t, v, absent.id, absent.header)
@@ -236,6 +236,8 @@ var contract = []check[consign.Vault]{
 		} {
 			if _, err := release(t, v, consign.Claim{Job: d.id, Claim: consign.NewClaimID()}, d.header, w); err == nil {
 				t.Fatalf("a key was released to a worker with %s", what)
+			} else if errors.Is(err, consign.ErrKeyGone) {
+				t.Fatalf("the job fails for a worker with %s: %v", what, err)
 			}
 		}
 		has(t, v, d)
