@@ -699,6 +699,7 @@ func submitterCancelled(e *subEnv) error {
 		explain: func(ctx context.Context, _ consign.JobID) (consign.Explanation, error) {
 			return consign.Explanation{}, e.block(ctx)
 		},
+		keys: func(ctx context.Context) (consign.Keys, error) { return consign.Keys{}, e.block(ctx) },
 	}
 	api := e.dial(backend)
 	ctx, cancel := e.background()
