@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 )
 
 // What the owner of a queue does with it, beside the two faces.
@@ -55,61 +53,6 @@ func (q *Queue) setDoc(ctx context.Context, kind, key string, body []byte, there
 			return err
 		}
 	}
-}
-
-// Pairing says that an account trusts a worker with its PRIVATE jobs.
-type Pairing struct {
-	Account string   `json:"account"`
-	Worker  WorkerID `json:"worker_id"`
-}
-
-func (p Pairing) key() string { return url.QueryEscape(p.Account) + "/" + p.Worker.String() }
-
-// pairedWith lists the workers that are paired with an account, by ID.
-func (q *Queue) pairedWith(ctx context.Context, account string) (ids []WorkerID, err error) {
-	prefix := url.QueryEscape(account) + "/"
-	after := prefix
-	for {
-		page, err := q.config.Store.Docs(ctx, DocPairing, after, 1000)
-		if err != nil || len(page) == 0 {
-			return ids, err
-		}
-		for _, d := range page {
-			if !strings.HasPrefix(d.Key, prefix) {
-				return ids, nil
-			}
-			p, err := readPairing(d)
-			if err != nil {
-				return nil, fmt.Errorf("document %s %q: %w", d.Kind, d.Key, err)
-			}
-			ids, after = append(ids, p.Worker), d.Key
-		}
-	}
-}
-
-func readPairing(d Doc) (p Pairing, err error) {
-	err = json.Unmarshal(d.Body, &p)
-	return p, err
-}
-
-// Pair records that the account trusts the worker with its PRIVATE jobs. The
-// caller vouches that the account has confirmed the worker's fingerprint.
-func (q *Queue) Pair(ctx context.Context, p Pairing) error { return q.setPairing(ctx, p, true) }
-
-// Unpair ends a Pair. Jobs that the worker is running go on.
-func (q *Queue) Unpair(ctx context.Context, p Pairing) error { return q.setPairing(ctx, p, false) }
-
-func (q *Queue) setPairing(ctx context.Context, p Pairing, trusted bool) error {
-	q.admin.Lock()
-	defer q.admin.Unlock()
-	body, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	if err := q.setDoc(ctx, DocPairing, p.key(), body, trusted); err != nil {
-		return err
-	}
-	return q.inbox.call(inPair{p.Account, p.Worker, trusted})
 }
 
 // Balance is an account's credit.

@@ -18,11 +18,15 @@ func (c *Config) admit(account string, r *SubmitRequest) (draft *Job, spec *Spec
 	if !ok {
 		return nil, nil, fieldError("kind", fmt.Sprintf("is unknown: %.80q", r.Kind), "use one of "+c.kindNames())
 	}
+	comparator := firstOf(r.Comparator, kind.Comparator, ComparatorNone)
 	chars, err := c.admitPayload(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := c.admitWishes(&kind, r); err != nil {
+		return nil, nil, err
+	}
+	if err := c.admitSealing(r, comparator); err != nil {
 		return nil, nil, err
 	}
 	if !text(account) {
@@ -38,12 +42,15 @@ func (c *Config) admit(account string, r *SubmitRequest) (draft *Job, spec *Spec
 		Account: account,
 		Offset:  keyOffset(r.Priority, policy),
 		Needs: Needs{Kind: r.Kind, Model: r.Model, Tier: tier, HardwareTier: r.HardwareTier, VRAM: r.VRAM, Docker: kind.Docker,
-			Encryption: r.Custody != CustodyPlain, Private: r.Privacy == PrivacyPrivate, Labels: joinLabels(r.Labels)},
+			Encryption: r.Custody != CustodyPlain, Private: r.Privacy == PrivacyPrivate, Recipients: recipients(r), Labels: joinLabels(r.Labels)},
 	}
 	// Copies: the caller may use its buffers again.
 	spec = &Spec{ID: id, Kind: r.Kind, Model: r.Model, Header: bytes.Clone(r.Header), Payload: bytes.Clone(r.Payload), Custody: r.Custody,
-		Comparator: firstOf(r.Comparator, kind.Comparator, ComparatorNone), ClientKey: bytes.Clone(r.ClientKey), Privacy: r.Privacy, Policy: policy,
+		Comparator: comparator, ClientKey: bytes.Clone(r.ClientKey), Signature: bytes.Clone(r.Signature), Privacy: r.Privacy, Policy: policy,
 		Priority: r.Priority, HardwareTier: r.HardwareTier, VRAM: r.VRAM, Labels: lane.Needs.Labels, Chars: chars, Tier: tier}
+	if r.Custody == CustodySealed {
+		spec.Wraps = cloneWraps(r.Wraps)
+	}
 	draft = &Job{ID: id, Account: account, Lane: lane.String(), Offset: lane.Offset, Custody: r.Custody,
 		InputHash: InputHash(r.Header, r.Payload), Price: c.Prices.Price(r.Kind, policy, tier), Chars: chars,
 		QueueTime: firstOf(r.QueueTime, c.QueueTime), MaxAttempts: firstOf(r.MaxAttempts, c.MaxAttempts)}
@@ -64,21 +71,17 @@ func (c *Config) admitPayload(r *SubmitRequest) (chars uint32, err error) {
 	if r.PayloadHash != ([32]byte{}) && r.PayloadHash != InputHash(r.Header, r.Payload) {
 		return 0, fieldError("payload_hash", "is not the SHA-256 of header and payload", "hash the bytes that are sent, header first")
 	}
-	switch r.Custody {
-	case CustodyPlain:
-		return plainChars(r)
-	case CustodySealed:
-	case CustodyEscrow, CustodyTransit:
-		if c.Vault == nil {
-			return 0, fieldError("custody", fmt.Sprintf("is %q, and this queue has no vault", r.Custody), "submit it as sealed, or as plain if anybody may read it")
-		}
-	default:
+	if !r.Custody.valid() {
 		return 0, fieldError("custody", fmt.Sprintf("is %.80q", r.Custody), "say sealed, escrow, transit or plain: storing plaintext is never the default")
+	}
+	if r.Custody.vaulted() && c.Vault == nil {
+		return 0, fieldError("custody", fmt.Sprintf("is %q, and this queue has no vault", r.Custody), "submit it as sealed, or as plain if anybody may read it")
+	}
+	if !r.Custody.sealedBySubmitter() {
+		return plainChars(r)
 	}
 	chars, size := r.Chars, uint64(len(r.Payload))
 	switch {
-	case len(r.Header) == 0:
-		return 0, fieldError("header", "is empty", "send H of the sealed payload")
 	case r.PromptBytes > size:
 		return 0, fieldError("prompt_bytes", fmt.Sprintf("is %d, more than the %d bytes of ciphertext", r.PromptBytes, size), "declare the prompt's length in bytes before sealing")
 	case chars == 0:
@@ -87,6 +90,51 @@ func (c *Config) admitPayload(r *SubmitRequest) (chars uint32, err error) {
 		return 0, fieldError("chars", fmt.Sprintf("is %d for a prompt of %d bytes", chars, r.PromptBytes), "declare the prompt's length in Unicode code points: each takes one to four bytes")
 	}
 	return chars, nil
+}
+
+// admitSealing checks who is to have the key of the payload, and that its
+// header says what the request says.
+func (c *Config) admitSealing(r *SubmitRequest, comparator string) error {
+	if err := checkWraps(r); err != nil {
+		return err
+	}
+	if r.Custody.sealedBySubmitter() {
+		if r.Custody == CustodySealed && r.Privacy != PrivacyPrivate {
+			return fieldError("custody", "is sealed for a PUBLIC job", "submit it as PRIVATE, to the workers that it is sealed to, or in escrow")
+		}
+		return c.checkHeader(r, comparator)
+	}
+	switch {
+	case len(r.Header) > 0:
+		return fieldError("header", fmt.Sprintf("is there, in the custody %s", r.Custody), "leave it out, or submit the sealed payload in escrow")
+	case len(r.Signature) > 0:
+		return fieldError("signature", fmt.Sprintf("is there, in the custody %s", r.Custody), "leave it out: it is over a sealed payload")
+	case r.Custody == CustodyTransit && r.Privacy == PrivacyPrivate:
+		return fieldError("privacy_class", "is PRIVATE for a payload that the queue is to seal", "seal and sign it yourself: workers take no PRIVATE job that its submitter has not signed")
+	}
+	return nil
+}
+
+// recipients lists the workers that hold the key of a sealed job, as
+// Needs.Recipients has them.
+func recipients(r *SubmitRequest) string {
+	if r.Custody != CustodySealed {
+		return ""
+	}
+	ids := make([]string, len(r.Wraps))
+	for i, w := range r.Wraps {
+		ids[i] = w.Worker.String()
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, ".")
+}
+
+func cloneWraps(ws []Wrap) []Wrap {
+	out := slices.Clone(ws)
+	for i, w := range out {
+		out[i].Wrap = bytes.Clone(w.Wrap)
+	}
+	return out
 }
 
 // plainChars counts the characters of a payload that can be read.

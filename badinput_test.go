@@ -133,6 +133,7 @@ type badWorld struct {
 	stop  func()
 
 	keyA, keyB *sign.Identity
+	keyC       *sign.Identity  // of no session
 	a, b       consign.Session // both execute tasks, and nothing else
 	acme       consign.SubmitterAPI
 	other      consign.SubmitterAPI // account "other"
@@ -150,7 +151,7 @@ const (
 func newBadWorld(t *testing.T, c consign.Config) *badWorld {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of virtual time: no wait hangs
 	t.Cleanup(cancel)
-	w := &badWorld{t: t, ctx: ctx, store: newDumpStore(), keyA: seededIdentity(10), keyB: seededIdentity(11)}
+	w := &badWorld{t: t, ctx: ctx, store: newDumpStore(), keyA: seededIdentity(10), keyB: seededIdentity(11), keyC: seededIdentity(12)}
 	c.Store, c.Identity = w.store, seededIdentity(1)
 	c.Kinds = append(consign.DefaultKinds(), consign.Kind{Name: kindFixed, Models: []string{"m1", "m2"}}, consign.Kind{Name: kindPriced})
 	c.Prices = consign.PriceTable{{Kind: kindPriced, Price: 10}}
@@ -385,14 +386,25 @@ func (c *badCase) checkRejected(w *badWorld, diff []string) {
 	}
 }
 
-// plainRequest and sealedRequest are good.
+// plainRequest and sealedRequest are good. The latter's is the first job that is
+// sealed to keyC, which is paired but never there.
 func plainRequest(w *badWorld) consign.SubmitRequest {
 	return consign.SubmitRequest{Kind: consign.KindTask, Payload: w.payload(), Custody: consign.CustodyPlain}
 }
 
 func sealedRequest(w *badWorld) consign.SubmitRequest {
-	return consign.SubmitRequest{Kind: consign.KindInference, Model: "m", Header: []byte("H"), Payload: bytes.Repeat([]byte{0xff, 0}, 100),
-		Custody: consign.CustodySealed, Chars: 40, PromptBytes: 100}
+	w.t.Helper()
+	r := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindInference, Model: "m", Payload: bytes.Repeat([]byte{0xff, 0}, 100),
+		Custody: consign.CustodySealed, Chars: 40, PromptBytes: 100, ClientKey: []byte("the key for results")}
+	w.must(w.q.Pair(w.ctx, consign.Pairing{Account: "acme", Worker: w.keyC.Public().ID()}))
+	w.seal(&r)
+	return r
+}
+
+var badSubmitter = seededIdentity(20)
+
+func (w *badWorld) seal(r *consign.SubmitRequest) {
+	consign.SealFor(&consign.Config{Identity: seededIdentity(1)}, badSubmitter, r, 0, w.keyC.Public().ID())
 }
 
 func badSubmits() []badCase {
@@ -444,6 +456,43 @@ func badSubmits() []badCase {
 	sealed("one character of seven bytes", field("chars"), func(r *request) { r.Chars, r.PromptBytes = 1, 7 })
 	sealed("more bytes than ciphertext", field("prompt_bytes"), func(r *request) { r.PromptBytes = 201 })
 	sealed("sealed with 2^64-1 bytes", field("prompt_bytes"), func(r *request) { r.Chars, r.PromptBytes = math.MaxUint32, math.MaxUint64 })
+
+	// A header that differs from the request.
+	sealed("header of another format", field("header"), func(r *request) { r.Header[8+16] = '2' })
+	sealed("header cut short", field("header"), func(r *request) { r.Header = r.Header[:len(r.Header)-1] })
+	sealed("bytes after the header", field("header"), func(r *request) { r.Header = append(r.Header, 0) })
+	sealed("header of another queue", field("header.queue_id"), func(r *request) {
+		consign.SealFor(&consign.Config{Identity: seededIdentity(2)}, badSubmitter, r, 0, r.Wraps[0].Worker)
+	})
+	sealed("header of another job", field("header.job_id"), func(r *request) { r.ID = consign.NewJobID() })
+	sealed("sealed without an ID", field("header.job_id"), func(r *request) { r.ID = consign.JobID{} })
+	sealed("header of another kind", field("header.kind"), func(r *request) { r.Kind = consign.KindTask })
+	sealed("header of another model", field("header.model"), func(r *request) { r.Model = "n" })
+	sealed("header of another length", field("header.chars"), func(r *request) { r.Chars = 41 })
+	sealed("header of another length in bytes", field("header.prompt_bytes"), func(r *request) { r.PromptBytes = 99 })
+	sealed("header of another comparator", field("header.comparator"), func(r *request) { r.Comparator = "another" })
+	sealed("header with another key for results", field("header.client_pubkey"), func(r *request) { r.ClientKey = []byte("another") })
+
+	// Whom it is sealed to, and by whom.
+	sealed("sealed and PUBLIC", field("custody"), func(r *request) { r.Privacy = consign.PrivacyPublic })
+	sealed("sealed to nobody", field("wraps"), func(r *request) { r.Wraps = nil })
+	sealed("sealed to the vault", field("wraps"), func(r *request) { r.Wraps[0].Worker = consign.WorkerID{} })
+	sealed("sealed twice to one", field("wraps"), func(r *request) { r.Wraps = append(r.Wraps, r.Wraps[0]) })
+	sealed("sealed to 17", field("wraps"), func(r *request) {
+		for i := range 16 {
+			r.Wraps = append(r.Wraps, consign.Wrap{Worker: consign.WorkerID{byte(i)}, Wrap: []byte("k")})
+		}
+	})
+	sealed("an empty wrap", field("wraps"), func(r *request) { r.Wraps[0].Wrap = nil })
+	sealed("a wrap of 4,097 bytes", field("wraps"), func(r *request) { r.Wraps[0].Wrap = make([]byte, 4097) })
+	sealed("sealed only to a worker that is not paired", is(consign.ErrNoWorker), func(r *request) { r.Wraps[0].Worker[0] ^= 1 })
+	sealed("no signature", field("signature"), func(r *request) { r.Signature = nil })
+	sealed("a signature over another payload", field("signature"), func(r *request) { r.Payload[7] ^= 1 })
+	sealed("a signature by somebody else", field("signature"), func(r *request) {
+		r.Signature, _ = seededIdentity(21).Sign(r.Header)
+	})
+	plain("plain with wraps", field("wraps"), func(r *request) { r.Wraps = []consign.Wrap{{Wrap: []byte("k")}} })
+	plain("plain with a signature", field("signature"), func(r *request) { r.Signature = []byte("s") })
 
 	plain("no custody", field("custody"), func(r *request) { r.Custody = "" })
 	plain("unknown custody", field("custody"), func(r *request) { r.Custody = "secret" })
@@ -528,12 +577,17 @@ func badIDs() []badCase {
 	return []badCase{
 		again("same ID, same content", fine, func(*request) {}),
 		again("same ID, other payload", is(consign.ErrConflict), func(r *request) { r.Payload = []byte("another") }),
-		again("same ID, other header", is(consign.ErrConflict), func(r *request) { r.Header = []byte("H") }),
+		again("same ID, with a header", field("header"), func(r *request) { r.Header = []byte("H") }),
 		again("same ID, other kind", is(consign.ErrConflict), func(r *request) { r.Kind = consign.KindContainer }),
 		again("same ID, other model", is(consign.ErrConflict), func(r *request) { r.Model = "n" }),
-		again("same ID, other custody", is(consign.ErrConflict), func(r *request) {
-			r.Custody, r.Header, r.Chars, r.PromptBytes = consign.CustodySealed, []byte("H"), 10, 10
-		}),
+		{name: "same ID, other custody", want: is(consign.ErrConflict), call: func(w *badWorld) func() error {
+			r := sealedRequest(w)
+			p := plainRequest(w)
+			p.ID = r.ID
+			_, err := w.acme.Submit(w.ctx, p)
+			w.must(err)
+			return func() error { _, err := w.acme.Submit(w.ctx, r); return err }
+		}},
 		again("same ID, other hardware", is(consign.ErrConflict), func(r *request) { r.HardwareTier, r.VRAM = 2, 8000 }),
 		again("same ID, other labels", is(consign.ErrConflict), func(r *request) { r.Labels = map[string]string{"region": "eu"} }),
 		again("same ID, bad request", field("custody"), func(r *request) { r.Custody = "" }),

@@ -83,12 +83,17 @@ func (w *world) request(id JobID) SubmitRequest {
 	if w.chance("inference", 50) {
 		r.Kind, r.Model = KindInference, pickOne(w, "model", simModels...)
 	}
-	if w.chance("sealed", 40) {
-		r.Custody = pickOne(w, "custody", CustodySealed, CustodyEscrow)
-		r.Header, r.Chars, r.PromptBytes = []byte{1, byte(w.roll("header", 3))}, uint32(chars), uint64(chars)
-	}
 	if w.chance("private", 15) {
 		r.Privacy = PrivacyPrivate
+	}
+	if w.chance("sealed", 40) {
+		r.Custody = pickOne(w, "custody", CustodySealed, CustodyEscrow, CustodyEscrow)
+		r.Chars, r.PromptBytes = uint32(chars), uint64(chars)
+		to := []WorkerID{simFresh} // so that it ends
+		if other := w.anyWorker().id; other != to[0] {
+			to = append(to, other)
+		}
+		SealFor(w.config, simSubmitter, &r, byte(w.roll("header", 3)), to...)
 	}
 	if w.chance("timed", 30) {
 		r.Delay = pickOne(w, "delay", 0, time.Millisecond, time.Second, 59*time.Second, 61*time.Second, 5*time.Minute)
@@ -123,8 +128,12 @@ func (w *world) submitAgain() {
 	case w.chance("the same", 70) && spec != nil:
 		r.Kind, r.Model, r.Custody, r.Privacy = spec.Kind, spec.Model, spec.Custody, spec.Privacy
 		r.Payload, r.Header, r.Chars, r.PromptBytes = spec.Payload, spec.Header, 0, 0
+		r.Wraps, r.Signature = spec.Wraps, spec.Signature
 		if r.Custody != CustodyPlain {
 			r.Chars, r.PromptBytes = spec.Chars, uint64(spec.Chars)
+		}
+		if r.Custody == CustodyEscrow {
+			r.Wraps = []Wrap{{Wrap: []byte("the key again")}}
 		}
 	case w.chance("another's", 50):
 		account = pickOne(w, "account", simAccounts...)
@@ -141,7 +150,7 @@ func (w *world) submitAs(account string, r SubmitRequest) {
 		if i == 1 && w.chance("another's", 50) {
 			account = pickOne(w, "account", simAccounts...)
 			r.Payload = longPrompt[:101]
-			r.Custody, r.Header, r.Chars, r.PromptBytes = CustodyPlain, nil, 0, 0
+			r.Custody, r.Header, r.Chars, r.PromptBytes, r.Wraps, r.Signature = CustodyPlain, nil, 0, 0, nil, nil
 		}
 		draft, spec, err := w.config.admit(account, &r)
 		if err != nil {
@@ -506,7 +515,7 @@ func (w *world) drain() {
 		w.enrol(sw)
 	}
 	// One more that can do all, and was never struck.
-	w.workers = append(w.workers, &actor{id: WorkerID{byte(len(w.workers) + 1)}, caps: w.workers[0].caps})
+	w.workers = append(w.workers, &actor{id: simFresh, caps: w.workers[0].caps})
 	fresh := w.workers[len(w.workers)-1]
 	w.enrol(fresh)
 	for _, account := range simAccounts {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/consignq/consign/crypto/sign"
 )
 
 // A world is an engine with everything around it simulated: a store whose
@@ -163,13 +165,15 @@ type held struct {
 }
 
 var (
-	simAccounts = []string{"acme", "0", "poor"}
-	simModels   = []string{"m1", "m2"}
-	longPrompt  = bytes.Repeat([]byte("x"), 24_000)
+	simAccounts  = []string{"acme", "0", "poor"}
+	simModels    = []string{"m1", "m2"}
+	simSubmitter = sign.FromEd25519Seed([32]byte{'s'})
+	simFresh     = WorkerID{5} // comes when all else is over, and can run anything
+	longPrompt   = bytes.Repeat([]byte("x"), 24_000)
 )
 
 func simConfig() *Config {
-	c := Config{Store: struct{ Store }{}, Vault: struct{ Vault }{}, Lease: 30 * time.Second, AttemptLimit: 10 * time.Minute,
+	c := Config{Store: struct{ Store }{}, Vault: struct{ Vault }{}, Identity: sign.FromEd25519Seed([32]byte{'q'}), Lease: 30 * time.Second, AttemptLimit: 10 * time.Minute,
 		Prices: PriceTable{{Kind: KindInference, Price: 7}, {Kind: KindTask, Policy: PolicyFast, Price: 2}}}.withDefaults()
 	return &c
 }
@@ -474,6 +478,10 @@ func (w *world) decided(c *commit) {
 	worker := w.worker(c.op.ev.Worker)
 	if lane.Needs.Private && !w.pairs[c.Job.Account][worker.id] {
 		w.violate("10", "a PRIVATE job of %q goes to worker %d, which is not paired", c.Job.Account, worker.id[0])
+	}
+	if spec := w.store.specs[c.Job.ID]; spec != nil && spec.Custody == CustodySealed &&
+		!slices.ContainsFunc(spec.Wraps, func(k Wrap) bool { return k.Worker == worker.id }) {
+		w.violate("10", "a sealed job goes to worker %d, which has no key of it", worker.id[0])
 	}
 	if why := (FourSignals{}).Fits(&lane.Needs, &worker.caps); why != "" {
 		w.violate("cap", "job %+v goes to worker %d, which %s", lane.Needs, worker.id[0], why)

@@ -19,7 +19,22 @@ type Needs struct {
 	Docker       bool
 	Encryption   bool   // the payload is sealed
 	Private      bool   // only workers paired with the account
+	Recipients   string // of them, only these: worker IDs joined by ".", sorted; "" for any
 	Labels       string // "k=v,k=v", sorted; the worker must carry each
+}
+
+// reaches reports whether jobs with these needs may go to the worker, as far
+// as they name any.
+func (n *Needs) reaches(worker string) bool {
+	if n.Recipients == "" {
+		return true
+	}
+	for id := range strings.SplitSeq(n.Recipients, ".") {
+		if id == worker {
+			return true
+		}
+	}
+	return false
 }
 
 // Priority orders jobs of equal policy.
@@ -112,6 +127,7 @@ func (l Lane) String() string {
 	number("off", int(l.Offset/time.Second))
 	add("priv", flag[l.Needs.Private])
 	number("tier", int(l.Needs.Tier))
+	add("to", l.Needs.Recipients)
 	number("vram", int(l.Needs.VRAM))
 	return b.String()
 }
@@ -161,6 +177,8 @@ func (l *Lane) set(key, value string) {
 		n.Private = value == "1"
 	case "tier":
 		n.Tier = Tier(number(8))
+	case "to":
+		n.Recipients = value
 	case "vram":
 		n.VRAM = uint32(number(32))
 	}

@@ -15,12 +15,13 @@ const (
 	maxTurns      = 8           // accounts asked for a ticket that this worker may take
 )
 
-// class is all workers with equal capabilities and pairings: they fit the same
-// groups.
+// class is all workers with equal capabilities: they fit the same groups. A
+// worker that is paired is a class of its own, since jobs can be sealed to it.
 type class struct {
 	name    string
 	caps    Capabilities
 	paired  []string // accounts, sorted
+	worker  string   // the ID of one that is paired
 	workers int
 	links   linkHeap             // to every group that fits, smallest key first
 	byModel map[string]*linkHeap // the same, of groups that need a model
@@ -118,6 +119,9 @@ func (m *matcher) fits(g *group, c *class) Reason {
 		if _, ok := slices.BinarySearch(c.paired, g.Account); !ok {
 			return ReasonTrust
 		}
+		if !g.Needs.reaches(c.worker) {
+			return ReasonKey
+		}
 	}
 	return m.scheduler.Fits(&g.Needs, &c.caps)
 }
@@ -183,14 +187,18 @@ func (l *link) remove() {
 
 // join puts the worker into the class of its capabilities and pairings.
 func (m *matcher) join(w *worker, paired []string) {
-	name := w.Capabilities.class(paired)
+	name, id := w.Capabilities.class(paired), ""
+	if len(paired) > 0 {
+		id = w.ID.String()
+		name += id
+	}
 	if w.class != nil && w.class.name == name {
 		return
 	}
 	waiting := m.leave(w)
 	c := m.classes[name]
 	if c == nil {
-		c = &class{name: name, caps: w.Capabilities, paired: paired, byModel: map[string]*linkHeap{},
+		c = &class{name: name, caps: w.Capabilities, paired: paired, worker: id, byModel: map[string]*linkHeap{},
 			waiting: list.New(), warm: map[string]*list.List{}}
 		m.classes[name] = c
 		m.order = append(m.order, c)

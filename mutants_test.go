@@ -127,6 +127,14 @@ var bugs = []bug{
 	{invariant: "9", name: "keys are destroyed as a job ends, acknowledged or not", planted: planted{commit: onEvent(EventComplete, with(EffectShred, func(j *Job) string { return j.ID.String() }))}},
 
 	{invariant: "10", name: "a PRIVATE job goes to anybody", planted: planted{trust: true}},
+	{invariant: "10", name: "a sealed job goes to any worker that is paired", planted: planted{input: func(_ *world, in input) input {
+		if s, ok := in.(inSubmit); ok {
+			lane, _ := ParseLane(s.draft.Lane)
+			lane.Needs.Recipients = ""
+			s.draft.Lane = lane.String()
+		}
+		return in
+	}}},
 	{invariant: "10", name: "a worker stays trusted after it was unpaired", planted: planted{input: func(_ *world, in input) input {
 		if p, ok := in.(inPair); ok && !p.trusted {
 			return nil
@@ -204,7 +212,7 @@ var bugs = []bug{
 func (b *bug) caught() bool {
 	if b.result == nil {
 		b.result = sync.OnceValue(func() bool {
-			for seed := range envInt("CONSIGN_MUTANT_SEEDS", 60) {
+			for seed := range envInt("CONSIGN_MUTANT_SEEDS", 300) {
 				w := runWorld(uint64(seed), 500, b.planted)
 				if slices.ContainsFunc(w.violated, func(v violation) bool { return v.invariant == b.invariant }) {
 					return true

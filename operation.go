@@ -3,6 +3,7 @@ package consign
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -147,10 +148,20 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 	if ent.job == nil { // a second try: the store has none
 		ent.job = o.draft
 	}
-	if o.spec.Privacy == PrivacyPrivate && len(e.pairs[o.account]) == 0 {
-		return true, fmt.Errorf("%w: pair a worker with account %q first, or submit it as PUBLIC", ErrNoWorker, o.account)
+	if o.spec.Privacy == PrivacyPrivate && !e.anyPaired(o.account, o.spec.Wraps) {
+		return true, fmt.Errorf("%w: pair a worker with account %q first, and seal the job to it, or submit it as PUBLIC", ErrNoWorker, o.account)
 	}
 	return e.transition(ent, o)
+}
+
+// anyPaired reports whether the account is paired with a worker, of those that
+// the job is sealed to if it is to any.
+func (e *engine) anyPaired(account string, wraps []Wrap) bool {
+	paired := e.pairs[account]
+	if wraps == nil {
+		return len(paired) > 0
+	}
+	return slices.ContainsFunc(wraps, func(w Wrap) bool { return paired[w.Worker] })
 }
 
 // fence lets only the holder of the current claim through. The same completion

@@ -29,6 +29,7 @@ type Queue struct {
 	topics   topics
 	calls    sync.Pool // of *call
 	nonces   nonces
+	guesses  guesses
 
 	admin   sync.Mutex    // held while a pairing or pause is written and passed on
 	running sync.Mutex    // held by Run
@@ -292,7 +293,7 @@ func (q *Queue) recover(ctx context.Context) error {
 	var first []input
 	err = q.docs(ctx, DocPairing, func(d Doc) error {
 		p, err := readPairing(d)
-		first = append(first, inPair{p.Account, p.Worker, true})
+		first = append(first, inPair{p.Account, p.Worker, !p.Pending})
 		return err
 	})
 	if err != nil {

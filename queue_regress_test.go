@@ -467,6 +467,7 @@ func TestAIHorde161_539_ImpossibleJobSaysSo(t *testing.T) {
 		r.hire(caps, nil)
 		req := r.request()
 		req.Kind, req.Model, req.QueueTime = consign.KindInference, "llama3.1:70b", 20*time.Second
+		consign.SealFor(&r.config, nil, &req, 0)
 		r.submit(req)
 		x, err := r.sub.Explain(context.Background(), req.ID)
 		if err != nil || x.Capable != 0 || x.Workers != 1 || x.Filtered[consign.ReasonModel] != 1 || !strings.Contains(x.Reason, "model") {

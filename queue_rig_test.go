@@ -95,8 +95,9 @@ func (r *rig) credit(p consign.Price) {
 func (r *rig) request() consign.SubmitRequest {
 	r.ids++
 	id := consign.NewJobID()
-	r.vault.Put(id, []byte("the key of "+id.String()))
-	return consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyEscrow, Header: []byte("H"), Payload: bytes.Repeat([]byte{0xee}, 100), Chars: 50, PromptBytes: 100}
+	req := consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyEscrow, Payload: bytes.Repeat([]byte{0xee}, 100), Chars: 50, PromptBytes: 100}
+	consign.SealFor(&r.config, nil, &req, 0)
+	return req
 }
 
 // submit sends a request until it has an answer.

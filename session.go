@@ -80,6 +80,9 @@ func (n *nonces) take(nonce []byte, now Instant) bool {
 	return true
 }
 
+// maxKeyBundle bounds a worker's key bundle: eight hybrid keys fill 16 KiB.
+const maxKeyBundle = 32 << 10
+
 // Challenge implements WorkerAPI.
 func (q *Queue) Challenge(context.Context) (Challenge, error) {
 	return Challenge{Queue: q.id, Nonce: q.nonces.make(q.now())}, nil
@@ -93,6 +96,9 @@ func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
 	}
 	if err := r.Capabilities.validate(); err != nil {
 		return nil, err
+	}
+	if len(r.KeyBundle) > maxKeyBundle {
+		return nil, fieldError("key_bundle", fmt.Sprintf("has %d bytes", len(r.KeyBundle)), fmt.Sprintf("send at most %d bytes", maxKeyBundle))
 	}
 	if !q.nonces.take(r.Nonce, q.now()) {
 		return nil, fieldError("nonce", "is not a fresh challenge of this queue", "ask for a challenge and register within a minute")
@@ -211,19 +217,14 @@ func (s *session) Claim(ctx context.Context) (Assignment, error) {
 func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignment, error) {
 	a := Assignment{Queue: s.q.id, Job: j.ID, Claim: j.Claim, Kind: spec.Kind, Model: spec.Model, Tier: spec.Tier, Chars: spec.Chars,
 		Header: bytes.Clone(spec.Header), Payload: bytes.Clone(spec.Payload), // an executor may work in place
-		Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey,
+		Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Signature: bytes.Clone(spec.Signature),
 		Lease: s.q.config.Lease, Receipts: !s.q.config.NoReceipts}
 	if end := earliest(j.LimitAt, j.Deadline); end != 0 {
 		a.Limit = max(time.Millisecond, end.Sub(s.q.now()))
 	}
-	if spec.Custody.vaulted() {
-		claim := Claim{j.ID, j.Claim}
-		wrap, err := s.q.config.Vault.Release(ctx, KeyRelease{Claim: claim, Header: sha256.Sum256(spec.Header), Worker: s.keys})
-		if err != nil {
-			back := Release{Claim: claim, Reason: "the vault did not release the key: " + err.Error()}
-			return Assignment{}, errors.Join(fmt.Errorf("consign: job %s: vault: %w", j.ID, err), s.Release(context.WithoutCancel(ctx), back))
-		}
-		a.Wrap = wrap
+	var err error
+	if a.Wrap, err = s.wrap(ctx, j, spec); err != nil {
+		return Assignment{}, err
 	}
 	if !s.q.config.NoReceipts {
 		s.mu.Lock()
@@ -231,6 +232,33 @@ func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignmen
 		s.mu.Unlock()
 	}
 	return a, nil
+}
+
+// wrap returns the key of a sealed job for this worker. Where it cannot, the
+// claim is over.
+func (s *session) wrap(ctx context.Context, j *Job, spec *Spec) ([]byte, error) {
+	if spec.Custody == CustodySealed {
+		for _, w := range spec.Wraps {
+			if w.Worker == s.id {
+				return bytes.Clone(w.Wrap), nil
+			}
+		}
+	}
+	if !spec.Custody.vaulted() {
+		return nil, nil
+	}
+	claim := Claim{j.ID, j.Claim}
+	wrap, err := s.q.config.Vault.Release(ctx, KeyRelease{Claim: claim, Header: sha256.Sum256(spec.Header), Worker: s.keys})
+	if err == nil {
+		return wrap, nil
+	}
+	why := reason("the vault did not release the key: " + err.Error())
+	err = fmt.Errorf("consign: job %s: vault: %w", j.ID, err)
+	ctx = context.WithoutCancel(ctx)
+	if errors.Is(err, ErrKeyGone) {
+		return nil, errors.Join(err, s.Fail(ctx, Failure{Claim: claim, Kind: FailPayload, Reason: why}))
+	}
+	return nil, errors.Join(err, s.Release(ctx, Release{Claim: claim, Reason: why}))
 }
 
 // expected is what the record of an attempt has to say, but for the result.
@@ -295,7 +323,13 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 	c.Result, c.Record = bytes.Clone(c.Result), bytes.Clone(c.Record) // the caller may use its buffers again
 	done := &Done{ID: c.Job, Claim: c.Claim.Claim, Worker: s.id, Result: c.Result, ExitStatus: c.ExitStatus, Verification: VerificationUnverified}
 	hash := sha256.Sum256(c.Result)
-	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)))) //nolint:gosec // the bits
+	var sketch []byte
+	if c.Comparison != nil { // T and R are bound by the record
+		comparison := *c.Comparison
+		comparison.Sketch = bytes.Clone(comparison.Sketch)
+		done.Comparison, sketch = &comparison, comparison.Sketch
+	}
+	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)), sketch)) //nolint:gosec // the bits
 	o := &op{kind: opEvent, done: done, ev: Event{Kind: EventComplete}}
 	if s.q.config.NoReceipts {
 		return s.about(ctx, c.Claim, o)
@@ -339,6 +373,9 @@ func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, do
 		return fmt.Errorf("%w: %w", ErrBadResult, err)
 	}
 	if err := CheckReturn(expect, record); err != nil {
+		return err
+	}
+	if err := checkComparison(record.TCommit, done.Comparison); err != nil {
 		return err
 	}
 	if record.ExitStatus != int64(c.ExitStatus) {

@@ -42,6 +42,9 @@ type Done struct {
 // vaulted reports whether the job's key is in the queue's vault.
 func (c Custody) vaulted() bool { return c == CustodyEscrow || c == CustodyTransit }
 
+// sealedBySubmitter reports whether the payload comes sealed.
+func (c Custody) sealedBySubmitter() bool { return c == CustodyEscrow || c == CustodySealed }
+
 // Privacy says which workers may run a job.
 type Privacy uint8
 

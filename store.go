@@ -152,9 +152,11 @@ type Doc struct {
 
 // The kinds of documents.
 const (
-	DocWorker  = "worker"  // WorkerRecord, by worker ID
-	DocPairing = "pairing" // Pairing, by account and worker ID
-	DocPause   = "pause"   // by what is paused
+	DocWorker       = "worker"        // WorkerRecord, by worker ID
+	DocPairing      = "pairing"       // Pairing, by account and worker ID
+	DocPairingCode  = "pairing_code"  // one that is open, by its HMAC
+	DocPairingCodes = "pairing_codes" // those of an account, by account
+	DocPause        = "pause"         // by what is paused
 )
 
 // LaneHead is a lane that has queued jobs and the smallest key in it.

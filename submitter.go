@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 
 	"github.com/consignq/consign/crypto/sign"
 )
@@ -24,62 +25,102 @@ func (s *submitter) Quote(_ context.Context, r QuoteRequest) (Quote, error) {
 }
 
 func (s *submitter) Submit(ctx context.Context, r SubmitRequest) (JobInfo, error) {
-	in, c, err := s.admit(&r)
+	in, err := s.prepare(ctx, &r)
 	if err != nil {
 		return JobInfo{}, err
 	}
 	if err := s.q.inbox.call(in); err != nil {
 		return JobInfo{}, err
 	}
-	return s.submitted(ctx, c)
+	return s.submitted(ctx, in, r.Custody)
 }
 
-// bulk is how many jobs of SubmitMany are under way at once.
-const bulk = 5000
+const (
+	bulk    = 5000 // jobs of SubmitMany that are under way at once
+	deposit = 32   // of them, whose keys are on their way to the vault
+)
 
 func (s *submitter) SubmitMany(ctx context.Context, rs []SubmitRequest) []SubmitOutcome {
 	out := make([]SubmitOutcome, len(rs))
 	for start := 0; start < len(rs); start += bulk {
-		part := rs[start:min(start+bulk, len(rs))]
-		calls := make([]*call, len(part))
-		inputs := make([]input, 0, len(part))
-		for i := range part {
-			in, c, err := s.admit(&part[i])
-			if err != nil {
-				out[start+i].Err = err
-				continue
-			}
-			calls[i] = c
-			inputs = append(inputs, in)
-		}
-		err := s.q.inbox.call(inputs...)
-		for i, c := range calls {
-			switch {
-			case c == nil:
-			case err != nil:
-				out[start+i].Err = err
-			default:
-				out[start+i].Job, out[start+i].Err = s.submitted(ctx, c)
-			}
-		}
+		end := min(start+bulk, len(rs))
+		s.submitPart(ctx, rs[start:end], out[start:end])
 	}
 	return out
 }
 
-func (s *submitter) admit(r *SubmitRequest) (input, *call, error) {
-	draft, spec, err := s.q.config.admit(s.account, r)
-	if err != nil {
-		return nil, nil, err
+func (s *submitter) submitPart(ctx context.Context, rs []SubmitRequest, out []SubmitOutcome) {
+	prepared := make([]*inSubmit, len(rs))
+	prepare := func(i int) { prepared[i], out[i].Err = s.prepare(ctx, &rs[i]) }
+	vaulted := make(chan int)
+	var group sync.WaitGroup
+	started := 0
+	for i := range rs {
+		if !rs[i].Custody.vaulted() {
+			prepare(i)
+			continue
+		}
+		if started < deposit {
+			started++
+			group.Go(func() {
+				for i := range vaulted {
+					prepare(i)
+				}
+			})
+		}
+		vaulted <- i
 	}
-	c := s.q.newCall()
-	o := &op{kind: opSubmit, call: c, id: draft.ID, account: s.account, draft: draft, spec: spec, ev: Event{Kind: EventSubmit}}
-	return inSubmit{op: o, delay: r.Delay, deadline: r.Deadline}, c, nil
+	close(vaulted)
+	group.Wait()
+
+	inputs := make([]input, 0, len(rs))
+	for _, in := range prepared {
+		if in != nil {
+			inputs = append(inputs, in)
+		}
+	}
+	err := s.q.inbox.call(inputs...)
+	for i, in := range prepared {
+		switch {
+		case in == nil:
+		case err != nil:
+			out[i].Err = err
+		default:
+			out[i].Job, out[i].Err = s.submitted(ctx, in, rs[i].Custody)
+		}
+	}
 }
 
-func (s *submitter) submitted(ctx context.Context, c *call) (JobInfo, error) {
-	r, err := s.q.await(ctx, c)
+// prepare checks a request, and has the vault take in its key.
+func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, error) {
+	draft, spec, err := s.q.config.admit(s.account, r)
+	if err != nil {
+		return nil, err
+	}
+	switch spec.Custody {
+	case CustodyEscrow:
+		err = s.deposit(ctx, spec, r.Wraps[0].Wrap)
+	case CustodyTransit:
+		err = s.seal(ctx, draft, spec)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o := &op{kind: opSubmit, call: s.q.newCall(), id: draft.ID, account: s.account, draft: draft, spec: spec, ev: Event{Kind: EventSubmit}}
+	return &inSubmit{op: o, delay: r.Delay, deadline: r.Deadline}, nil
+}
+
+// submitted waits for the job to be stored.
+func (s *submitter) submitted(ctx context.Context, in *inSubmit, custody Custody) (JobInfo, error) {
+	r, err := s.q.await(ctx, in.call)
 	if err != nil {
 		return JobInfo{}, err
+	}
+	if custody.vaulted() && r.job.AckedAt != 0 {
+		// An old request, sent again, may have brought its key again.
+		if err := s.q.config.Vault.Shred(ctx, r.job.ID); err != nil {
+			return JobInfo{}, err
+		}
 	}
 	return s.q.info(r.job), nil
 }
@@ -236,13 +277,14 @@ func (s *submitter) Keys(ctx context.Context) (k Keys, err error) {
 			return Keys{}, err
 		}
 	}
-	paired, err := s.q.pairedWith(ctx, s.account)
+	pairings, err := s.q.pairings(ctx, s.account)
 	if err != nil {
 		return Keys{}, err
 	}
-	for _, id := range paired {
-		r, err := s.q.Worker(ctx, id)
+	for _, p := range pairings {
+		r, err := s.q.Worker(ctx, p.Worker)
 		switch {
+		case p.Pending:
 		case errors.Is(err, ErrNotFound): // paired before it ever registered
 		case err != nil:
 			return Keys{}, err
@@ -276,6 +318,9 @@ func (q *Queue) withResult(ctx context.Context, j *Job) (JobInfo, error) {
 	if d == nil {
 		return info, fmt.Errorf("%w: job %s was forgotten just now", ErrNotFound, j.ID)
 	}
-	info.Verification, info.Result, info.ExitStatus = d.Verification, d.Result, d.ExitStatus
-	return info, nil
+	info.Verification, info.Result, info.ExitStatus, info.Comparison = d.Verification, d.Result, d.ExitStatus, d.Comparison
+	if j.Custody == CustodyTransit {
+		info.Opened, err = q.opened(ctx, j, d)
+	}
+	return info, err
 }

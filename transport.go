@@ -45,6 +45,22 @@ type SubmitterAPI interface {
 	Explain(ctx context.Context, id JobID) (Explanation, error)
 	// Keys returns the keys that this account may seal jobs to.
 	Keys(ctx context.Context) (Keys, error)
+
+	// NewPairing returns a code by which a worker pairs itself with the
+	// account, whose PRIVATE jobs the ed25519 key signs. It is good once, for
+	// ten minutes. It returns a *FieldError for a bad key, and ErrBusy while
+	// five codes are open.
+	NewPairing(ctx context.Context, submitter []byte) (PairingCode, error)
+	// Pairings lists the account's pairings, by worker.
+	Pairings(ctx context.Context) ([]Pairing, error)
+	// ConfirmPairing ends the pending of a pairing: from now on PRIVATE jobs go
+	// to the worker. The fingerprint is the one that the worker itself shows,
+	// and has come by another way than the queue. It returns a *FieldError for
+	// one that is another key's, and ErrNotFound. It is idempotent.
+	ConfirmPairing(ctx context.Context, w WorkerID, fingerprint string) (Pairing, error)
+	// RevokePairing ends a pairing, pending or not. Jobs that the worker is
+	// running go on. It is idempotent.
+	RevokePairing(ctx context.Context, w WorkerID) error
 }
 
 // Keys is whom a submitter can wrap a job's key to.
@@ -105,6 +121,12 @@ type Session interface {
 	Fail(ctx context.Context, f Failure) error
 	// Release gives a claim back unused.
 	Release(ctx context.Context, r Release) error
+	// ClaimPairing pairs the worker with the account that made the code. The
+	// pairing is pending, and does not name the account; pin its Submitter key
+	// once its fingerprint is the one that the submitter shows. It returns a
+	// *FieldError for a code that is not open, and ErrBusy after five such
+	// within an hour.
+	ClaimPairing(ctx context.Context, code string) (Pairing, error)
 }
 
 // QuoteRequest asks what a job would cost.

@@ -1,6 +1,13 @@
 package consign
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrKeyGone: the vault has no key of the job, and never will again: it was
+// shredded, or kept past its lifetime. The job fails.
+var ErrKeyGone = errors.New("consign: the job's key is gone")
 
 // Vault holds the keys of sealed jobs apart from the jobs, in another store.
 // The queue never sees a key: it passes on what the vault wrapped, and what it
@@ -21,14 +28,14 @@ type Vault interface {
 	// keeps its key as Deposit does. A result of such a job is sealed to
 	// r.ClientKey or, without one, to a key that the vault keeps.
 	Seal(ctx context.Context, r SealRequest) (SealedPayload, error)
-	// OpenPayload opens a payload that Seal returned, while its key is there.
+	// OpenPayload opens a payload that Seal returned. ErrKeyGone.
 	OpenPayload(ctx context.Context, job JobID, s SealedPayload) ([]byte, error)
 	// OpenResult opens the result of a job that Seal sealed without a
-	// ClientKey.
+	// ClientKey. ErrKeyGone.
 	OpenResult(ctx context.Context, r SealedResult) ([]byte, error)
 	// Release returns the key of the job with that header, wrapped to the
-	// worker that holds the claim, for the assignment. An error gives the claim
-	// back: the job goes to another worker.
+	// worker that holds the claim, for the assignment. ErrKeyGone fails the
+	// job. Any other error gives the claim back: the job goes to another worker.
 	Release(ctx context.Context, r KeyRelease) ([]byte, error)
 	// Shred destroys a job's keys, those of all its headers, so that they
 	// cannot be recovered from the vault's medium. It must succeed where they

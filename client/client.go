@@ -341,3 +341,25 @@ func (c *Client) Explain(ctx context.Context, id consign.JobID) (consign.Explana
 func (c *Client) Keys(ctx context.Context) (consign.Keys, error) {
 	return again(ctx, c, func() (consign.Keys, error) { return c.cfg.API.Keys(ctx) })
 }
+
+// NewPairing implements consign.SubmitterAPI. An answer that was lost leaves a
+// code open that nobody knows.
+func (c *Client) NewPairing(ctx context.Context, submitter []byte) (consign.PairingCode, error) {
+	return again(ctx, c, func() (consign.PairingCode, error) { return c.cfg.API.NewPairing(ctx, submitter) })
+}
+
+// Pairings implements consign.SubmitterAPI.
+func (c *Client) Pairings(ctx context.Context) ([]consign.Pairing, error) {
+	return again(ctx, c, func() ([]consign.Pairing, error) { return c.cfg.API.Pairings(ctx) })
+}
+
+// ConfirmPairing implements consign.SubmitterAPI.
+func (c *Client) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
+	return again(ctx, c, func() (consign.Pairing, error) { return c.cfg.API.ConfirmPairing(ctx, w, fingerprint) })
+}
+
+// RevokePairing implements consign.SubmitterAPI.
+func (c *Client) RevokePairing(ctx context.Context, w consign.WorkerID) error {
+	_, err := again(ctx, c, func() (struct{}, error) { return struct{}{}, c.cfg.API.RevokePairing(ctx, w) })
+	return err
+}

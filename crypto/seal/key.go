@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -17,7 +16,6 @@ import (
 	"strings"
 
 	"github.com/consignq/consign/crypto/sign"
-	"github.com/consignq/consign/internal/lp"
 )
 
 // KEM is the kind of an encryption key: an HPKE key encapsulation mechanism by
@@ -132,8 +130,7 @@ func (k PublicKey) Fingerprint() string {
 //
 // For a signing key pass its Algorithm and Bytes.
 func Fingerprint(algorithm string, publicKey []byte) string {
-	sum := sha256.Sum256(lp.Append(nil, []byte("consign/fingerprint/v1"), []byte(algorithm), publicKey))
-	return base32.StdEncoding.EncodeToString(sum[:20])
+	return sign.Fingerprint(algorithm, publicKey)
 }
 
 // String returns the text form: the KEM's name, a colon, and the key in

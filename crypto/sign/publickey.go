@@ -6,11 +6,14 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base32"
 	"encoding/base64"
 	"fmt"
 	"math/big"
 	"slices"
 	"strings"
+
+	"github.com/consignq/consign/internal/lp"
 )
 
 // PublicKey verifies what one Identity signed. It is a value: copy it freely.
@@ -37,6 +40,18 @@ func ParsePublicKey(algorithm string, b []byte) (PublicKey, error) {
 		return PublicKey{}, keyError("unknown algorithm %.40q: use %q or %q", algorithm, Ed25519, RSAPSS)
 	}
 }
+
+// Fingerprint returns the 32 characters by which people compare a public key of
+// any kind: base32 of the first 20 bytes of
+//
+//	SHA-256(LP("consign/fingerprint/v1") LP(algorithm) LP(public key))
+func Fingerprint(algorithm string, publicKey []byte) string {
+	sum := sha256.Sum256(lp.Append(nil, []byte("consign/fingerprint/v1"), []byte(algorithm), publicKey))
+	return base32.StdEncoding.EncodeToString(sum[:20])
+}
+
+// Fingerprint is what people compare: see Fingerprint.
+func (k PublicKey) Fingerprint() string { return Fingerprint(k.algorithm, k.Bytes()) }
 
 // Algorithm returns Ed25519 or RSAPSS, or "" for the zero PublicKey.
 func (k PublicKey) Algorithm() string { return k.algorithm }

@@ -10,6 +10,7 @@ package sign
 import (
 	"crypto"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -132,6 +133,20 @@ func (id *Identity) Sign(message []byte) ([]byte, error) {
 	default:
 		return nil, keyError("the identity is empty")
 	}
+}
+
+// Derive returns a secret that follows from the private key and the label, for
+// uses beside signing: HMAC-SHA256(PKCS#8 DER, "consign/derive/v1" || label).
+// Whoever holds the same key gets the same one. It wraps ErrKey for the zero
+// Identity.
+func (id *Identity) Derive(label string) ([32]byte, error) {
+	der, err := id.Bytes()
+	if err != nil {
+		return [32]byte{}, err
+	}
+	mac := hmac.New(sha256.New, der)
+	mac.Write([]byte("consign/derive/v1" + label))
+	return [32]byte(mac.Sum(nil)), nil
 }
 
 func keyError(format string, args ...any) error {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -590,4 +591,25 @@ func (q *FakeQueue) Explain(ctx context.Context, id consign.JobID) (consign.Expl
 // Keys implements consign.SubmitterAPI: this queue has none.
 func (q *FakeQueue) Keys(context.Context) (consign.Keys, error) {
 	return consign.Keys{Queue: consign.QueueIDOf(q.Identity.Public())}, nil
+}
+
+var errNoPairings = errors.New("testkit: this queue pairs nobody")
+
+// NewPairing, Pairings, ConfirmPairing and RevokePairing implement
+// consign.SubmitterAPI: this queue pairs nobody.
+func (q *FakeQueue) NewPairing(context.Context, []byte) (consign.PairingCode, error) {
+	return consign.PairingCode{}, errNoPairings
+}
+
+func (q *FakeQueue) Pairings(context.Context) ([]consign.Pairing, error) { return nil, nil }
+
+func (q *FakeQueue) ConfirmPairing(context.Context, consign.WorkerID, string) (consign.Pairing, error) {
+	return consign.Pairing{}, errNoPairings
+}
+
+func (q *FakeQueue) RevokePairing(context.Context, consign.WorkerID) error { return nil }
+
+// ClaimPairing implements consign.Session: this queue pairs nobody.
+func (s *fakeSession) ClaimPairing(context.Context, string) (consign.Pairing, error) {
+	return consign.Pairing{}, errNoPairings
 }

@@ -140,6 +140,10 @@ func (s *faultySession) Release(ctx context.Context, r consign.Release) error {
 	return inject0(ctx, s.f, "Release", func() error { return s.s.Release(ctx, r) })
 }
 
+func (s *faultySession) ClaimPairing(ctx context.Context, code string) (consign.Pairing, error) {
+	return inject(ctx, s.f, "ClaimPairing", func() (consign.Pairing, error) { return s.s.ClaimPairing(ctx, code) })
+}
+
 // FaultySubmitter returns api with faults.
 func FaultySubmitter(api consign.SubmitterAPI, decide Faults) consign.SubmitterAPI {
 	return &faultySubmitter{api: api, f: newFaults(decide)}
@@ -215,4 +219,20 @@ func (s *faultySubmitter) Explain(ctx context.Context, id consign.JobID) (consig
 
 func (s *faultySubmitter) Keys(ctx context.Context) (consign.Keys, error) {
 	return inject(ctx, s.f, "Keys", func() (consign.Keys, error) { return s.api.Keys(ctx) })
+}
+
+func (s *faultySubmitter) NewPairing(ctx context.Context, key []byte) (consign.PairingCode, error) {
+	return inject(ctx, s.f, "NewPairing", func() (consign.PairingCode, error) { return s.api.NewPairing(ctx, key) })
+}
+
+func (s *faultySubmitter) Pairings(ctx context.Context) ([]consign.Pairing, error) {
+	return inject(ctx, s.f, "Pairings", func() ([]consign.Pairing, error) { return s.api.Pairings(ctx) })
+}
+
+func (s *faultySubmitter) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
+	return inject(ctx, s.f, "ConfirmPairing", func() (consign.Pairing, error) { return s.api.ConfirmPairing(ctx, w, fingerprint) })
+}
+
+func (s *faultySubmitter) RevokePairing(ctx context.Context, w consign.WorkerID) error {
+	return inject0(ctx, s.f, "RevokePairing", func() error { return s.api.RevokePairing(ctx, w) })
 }

@@ -149,6 +149,30 @@ func (s *remoteSubmitter) Keys(ctx context.Context) (consign.Keys, error) {
 	return out.Value(), err
 }
 
+func (s *remoteSubmitter) NewPairing(ctx context.Context, submitter []byte) (consign.PairingCode, error) {
+	var out wire.PairingCode
+	err := s.call(ctx, exchange{method: http.MethodPost, path: pairingsPath, in: newPairing{submitter}, out: &out, once: true})
+	return out.Value(), err
+}
+
+const pairingsPath = "/v1/trust/pairings"
+
+func (s *remoteSubmitter) Pairings(ctx context.Context) ([]consign.Pairing, error) {
+	var out wire.Pairings
+	err := s.call(ctx, exchange{method: http.MethodGet, path: pairingsPath, out: &out})
+	return out.Value(), err
+}
+
+func (s *remoteSubmitter) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
+	var out wire.Pairing
+	err := s.call(ctx, exchange{method: http.MethodPost, path: pairingsPath + "/" + w.String() + "/confirm", in: confirmPairing{fingerprint}, out: &out})
+	return out.Value(), err
+}
+
+func (s *remoteSubmitter) RevokePairing(ctx context.Context, w consign.WorkerID) error {
+	return s.call(ctx, exchange{method: http.MethodDelete, path: pairingsPath + "/" + w.String()})
+}
+
 // Events reads one stream. It does not resume by itself: whoever knows the last
 // entry that came asks for those after it.
 func (s *remoteSubmitter) Events(ctx context.Context, id consign.JobID, after consign.Seq) iter.Seq2[consign.LogEntry, error] {

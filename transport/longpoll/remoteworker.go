@@ -121,3 +121,9 @@ func (s *remoteSession) Fail(ctx context.Context, f consign.Failure) error {
 func (s *remoteSession) Release(ctx context.Context, r consign.Release) error {
 	return s.call(ctx, exchange{path: jobPath(r.Job, "/release"), in: wire.NewRelease(r)})
 }
+
+func (s *remoteSession) ClaimPairing(ctx context.Context, code string) (consign.Pairing, error) {
+	var out wire.Pairing
+	err := s.call(ctx, exchange{path: pairingsPath + "/claim", in: claimPairing{code}, out: &out, once: true}) // a code is good once
+	return out.Value(), err
+}

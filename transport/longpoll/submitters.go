@@ -13,18 +13,22 @@ import (
 
 func (h *handler) routeSubmitters() {
 	for pattern, f := range map[string]func(*call) error{
-		"GET /v1/quote":              h.quote,
-		"POST /v1/jobs/commit/fast":  func(c *call) error { return h.commit(c, consign.PolicyFast) },
-		"POST /v1/jobs/commit/cheap": func(c *call) error { return h.commit(c, consign.PolicyCheap) },
-		"POST /v1/jobs":              h.submit,
-		"POST /v1/jobs/batch":        h.submitMany,
-		"GET /v1/jobs/{id}":          h.job,
-		"GET /v1/jobs/{id}/events":   h.events,
-		"GET /v1/jobs/{id}/explain":  h.explain,
-		"GET /v1/jobs/{id}/receipt":  h.receipt,
-		"DELETE /v1/jobs/{id}":       h.cancel,
-		"POST /v1/jobs/{id}/ack":     h.acknowledge,
-		"GET /v1/keys":               h.keys,
+		"GET /v1/quote":                        h.quote,
+		"POST /v1/jobs/commit/fast":            func(c *call) error { return h.commit(c, consign.PolicyFast) },
+		"POST /v1/jobs/commit/cheap":           func(c *call) error { return h.commit(c, consign.PolicyCheap) },
+		"POST /v1/jobs":                        h.submit,
+		"POST /v1/jobs/batch":                  h.submitMany,
+		"GET /v1/jobs/{id}":                    h.job,
+		"GET /v1/jobs/{id}/events":             h.events,
+		"GET /v1/jobs/{id}/explain":            h.explain,
+		"GET /v1/jobs/{id}/receipt":            h.receipt,
+		"DELETE /v1/jobs/{id}":                 h.cancel,
+		"POST /v1/jobs/{id}/ack":               h.acknowledge,
+		"POST /v1/trust/pairings":              h.newPairing,
+		"GET /v1/trust/pairings":               h.pairings,
+		"POST /v1/trust/pairings/{id}/confirm": h.confirmPairing,
+		"DELETE /v1/trust/pairings/{id}":       h.revokePairing,
+		"GET /v1/keys":                         h.keys,
 	} {
 		h.handle(pattern, func(c *call) error {
 			if err := h.submitter(c); err != nil {

@@ -24,6 +24,7 @@ func (h *handler) routeWorkers() {
 	h.handle("POST /v1/jobs/{id}/complete", h.complete)
 	h.handle("POST /v1/jobs/{id}/fail", h.failed)
 	h.handle("POST /v1/jobs/{id}/release", h.release)
+	h.handle("POST /v1/trust/pairings/claim", h.claimPairing)
 }
 
 func (h *handler) challenge(c *call) error {

@@ -26,6 +26,10 @@ type submitter struct {
 	receipt    func(context.Context, consign.JobID) (consign.Receipt, error)
 	explain    func(context.Context, consign.JobID) (consign.Explanation, error)
 	keys       func(context.Context) (consign.Keys, error)
+	offer      func(context.Context, []byte) (consign.PairingCode, error)
+	pairings   func(context.Context) ([]consign.Pairing, error)
+	confirm    func(context.Context, consign.WorkerID, string) (consign.Pairing, error)
+	revoke     func(context.Context, consign.WorkerID) error
 }
 
 var errUnexpected = errors.New("transporttest: this call is not part of the check")
@@ -118,6 +122,36 @@ func (s *submitter) Keys(ctx context.Context) (consign.Keys, error) {
 	return s.keys(ctx)
 }
 
+func (s *submitter) NewPairing(ctx context.Context, key []byte) (consign.PairingCode, error) {
+	if s.offer == nil {
+		return consign.PairingCode{}, s.fail()
+	}
+	return s.offer(ctx, key)
+}
+
+func (s *submitter) Pairings(ctx context.Context) ([]consign.Pairing, error) {
+	if s.pairings == nil {
+		return nil, s.fail()
+	}
+	return s.pairings(ctx)
+}
+
+func (s *submitter) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
+	if s.confirm == nil {
+		return consign.Pairing{}, s.fail()
+	}
+	return s.confirm(ctx, w, fingerprint)
+}
+
+func (s *submitter) RevokePairing(ctx context.Context, w consign.WorkerID) error {
+	if s.revoke == nil {
+		return s.fail()
+	}
+	return s.revoke(ctx, w)
+}
+
+var workerA = consign.WorkerID{0x22, 31: 0x33}
+
 var jobA = consign.JobID{0x01, 0x90, 0xa1, 6: 0x4e, 8: 0x8a, 15: 0x51}
 
 // request is a job that any transport lets through.
@@ -171,6 +205,19 @@ var submitterCalls = []struct {
 		_, err := api.Keys(ctx)
 		return err
 	}},
+	{"NewPairing", []error{errBadField, consign.ErrBusy}, func(ctx context.Context, api consign.SubmitterAPI) error {
+		_, err := api.NewPairing(ctx, make([]byte, 32))
+		return err
+	}},
+	{"Pairings", nil, func(ctx context.Context, api consign.SubmitterAPI) error {
+		_, err := api.Pairings(ctx)
+		return err
+	}},
+	{"ConfirmPairing", []error{errBadField, consign.ErrNotFound}, func(ctx context.Context, api consign.SubmitterAPI) error {
+		_, err := api.ConfirmPairing(ctx, workerA, "FINGERPRINT")
+		return err
+	}},
+	{"RevokePairing", nil, func(ctx context.Context, api consign.SubmitterAPI) error { return api.RevokePairing(ctx, workerA) }},
 }
 
 type subEnv = env[consign.SubmitterAPI]
@@ -255,6 +302,16 @@ func submitterContent(e *subEnv) error {
 			return filled[consign.Explanation](), nil
 		},
 		keys: func(context.Context) (consign.Keys, error) { return filled[consign.Keys](), nil },
+		offer: func(_ context.Context, key []byte) (consign.PairingCode, error) {
+			got = append(got, key)
+			return filled[consign.PairingCode](), nil
+		},
+		pairings: func(context.Context) ([]consign.Pairing, error) { return filled[[]consign.Pairing](), nil },
+		confirm: func(_ context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
+			got = append(got, w, fingerprint)
+			return filled[consign.Pairing](), nil
+		},
+		revoke: func(_ context.Context, w consign.WorkerID) error { got = append(got, w); return nil },
 		events: func(_ context.Context, j consign.JobID, after consign.Seq) iter.Seq2[consign.LogEntry, error] {
 			return func(yield func(consign.LogEntry, error) bool) {
 				id(j)
@@ -284,6 +341,10 @@ func submitterContent(e *subEnv) error {
 		{"Receipt", []any{jobA}, filled[consign.Receipt](), func() (any, error) { return api.Receipt(ctx, jobA) }},
 		{"Explain", []any{jobA}, filled[consign.Explanation](), func() (any, error) { return api.Explain(ctx, jobA) }},
 		{"Keys", nil, filled[consign.Keys](), func() (any, error) { return api.Keys(ctx) }},
+		{"NewPairing", []any{[]byte{1, 2, 32: 3}}, filled[consign.PairingCode](), func() (any, error) { return api.NewPairing(ctx, []byte{1, 2, 32: 3}) }},
+		{"Pairings", nil, filled[[]consign.Pairing](), func() (any, error) { return api.Pairings(ctx) }},
+		{"ConfirmPairing", []any{workerA, "FINGERPRINT"}, filled[consign.Pairing](), func() (any, error) { return api.ConfirmPairing(ctx, workerA, "FINGERPRINT") }},
+		{"RevokePairing", []any{workerA}, "", func() (any, error) { return "", api.RevokePairing(ctx, workerA) }},
 		{"Events", []any{jobA, after}, entry, func() (v any, err error) {
 			for got, err := range api.Events(ctx, jobA, after) {
 				return got, err
@@ -700,6 +761,14 @@ func submitterCancelled(e *subEnv) error {
 			return consign.Explanation{}, e.block(ctx)
 		},
 		keys: func(ctx context.Context) (consign.Keys, error) { return consign.Keys{}, e.block(ctx) },
+		offer: func(ctx context.Context, _ []byte) (consign.PairingCode, error) {
+			return consign.PairingCode{}, e.block(ctx)
+		},
+		pairings: func(ctx context.Context) ([]consign.Pairing, error) { return nil, e.block(ctx) },
+		confirm: func(ctx context.Context, _ consign.WorkerID, _ string) (consign.Pairing, error) {
+			return consign.Pairing{}, e.block(ctx)
+		},
+		revoke: func(ctx context.Context, _ consign.WorkerID) error { return e.block(ctx) },
 	}
 	api := e.dial(backend)
 	ctx, cancel := e.background()

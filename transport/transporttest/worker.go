@@ -44,6 +44,7 @@ type session struct {
 	complete  func(context.Context, consign.Completion) error
 	failure   func(context.Context, consign.Failure) error
 	release   func(context.Context, consign.Release) error
+	pairing   func(context.Context, string) (consign.Pairing, error)
 }
 
 func (s *session) Heartbeat(ctx context.Context, h consign.Heartbeat) (consign.HeartbeatReply, error) {
@@ -86,6 +87,13 @@ func (s *session) Release(ctx context.Context, r consign.Release) error {
 		return s.err
 	}
 	return s.release(ctx, r)
+}
+
+func (s *session) ClaimPairing(ctx context.Context, code string) (consign.Pairing, error) {
+	if s.pairing == nil {
+		return consign.Pairing{}, s.err
+	}
+	return s.pairing(ctx, code)
 }
 
 type workEnv = env[consign.WorkerAPI]
@@ -137,6 +145,10 @@ var sessionCalls = []struct {
 	}},
 	{"Release", []error{consign.ErrLeaseLost}, func(ctx context.Context, s consign.Session) error {
 		return s.Release(ctx, consign.Release{Claim: claimA, Reason: "x"})
+	}},
+	{"ClaimPairing", []error{errBadField, consign.ErrBusy}, func(ctx context.Context, s consign.Session) error {
+		_, err := s.ClaimPairing(ctx, "BCDFGHJKLM")
+		return err
 	}},
 }
 
@@ -245,6 +257,10 @@ func sessionContent(e *workEnv) error {
 		complete: func(_ context.Context, c consign.Completion) error { got = c; return nil },
 		failure:  func(_ context.Context, f consign.Failure) error { got = f; return nil },
 		release:  func(_ context.Context, r consign.Release) error { got = r; return nil },
+		pairing: func(_ context.Context, code string) (consign.Pairing, error) {
+			got = code
+			return filled[consign.Pairing](), nil
+		},
 	})
 	if err != nil {
 		return err
@@ -260,6 +276,7 @@ func sessionContent(e *workEnv) error {
 		{"Complete", filled[consign.Completion](), "", func() (any, error) { return "", s.Complete(ctx, filled[consign.Completion]()) }},
 		{"Fail", filled[consign.Failure](), "", func() (any, error) { return "", s.Fail(ctx, filled[consign.Failure]()) }},
 		{"Release", filled[consign.Release](), "", func() (any, error) { return "", s.Release(ctx, filled[consign.Release]()) }},
+		{"ClaimPairing", "BCDFG-HJKLM", filled[consign.Pairing](), func() (any, error) { return s.ClaimPairing(ctx, "BCDFG-HJKLM") }},
 	} {
 		got = ""
 		var answer any
@@ -678,6 +695,7 @@ func sessionCancelled(e *workEnv) error {
 		complete: func(ctx context.Context, _ consign.Completion) error { return e.block(ctx) },
 		failure:  func(ctx context.Context, _ consign.Failure) error { return e.block(ctx) },
 		release:  func(ctx context.Context, _ consign.Release) error { return e.block(ctx) },
+		pairing:  func(ctx context.Context, _ string) (consign.Pairing, error) { return consign.Pairing{}, e.block(ctx) },
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,8 @@ func FuzzReport(f *testing.F)         { fuzz(f, carry(NewReport, Report.Value)) 
 func FuzzCompletion(f *testing.F)     { fuzz(f, carry(NewCompletion, Completion.Value)) }
 func FuzzFailure(f *testing.F)        { fuzz(f, carry(NewFailure, Failure.Value)) }
 func FuzzRelease(f *testing.F)        { fuzz(f, carry(NewRelease, Release.Value)) }
+func FuzzPairing(f *testing.F)        { fuzz(f, carry(NewPairing, Pairing.Value)) }
+func FuzzPairingCode(f *testing.F)    { fuzz(f, carry(NewPairingCode, PairingCode.Value)) }
 
 func fuzz(f *testing.F, typ carried) {
 	for _, c := range codecs {

@@ -248,3 +248,44 @@ type WorkerKeys struct {
 
 func newWorkerKeys(k consign.WorkerKeys) WorkerKeys { return WorkerKeys(k) }
 func (k WorkerKeys) value() consign.WorkerKeys      { return consign.WorkerKeys(k) }
+
+// Pairing is a consign.Pairing.
+type Pairing struct {
+	Account              string           `json:"account,omitempty"`
+	Worker               consign.WorkerID `json:"worker_id"`
+	Pending              bool             `json:"pending,omitempty"`
+	Submitter            []byte           `json:"submitter_pubkey,omitempty"`
+	WorkerFingerprint    string           `json:"worker_fingerprint,omitempty"`
+	SubmitterFingerprint string           `json:"submitter_fingerprint,omitempty"`
+}
+
+// NewPairing makes the wire's form.
+func NewPairing(p consign.Pairing) Pairing { return Pairing(p) }
+
+// Value turns it back.
+func (p Pairing) Value() consign.Pairing { return consign.Pairing(p) }
+
+// Pairings is a list of them.
+type Pairings struct {
+	Pairings []Pairing `json:"pairings"`
+}
+
+// NewPairings makes the wire's form.
+func NewPairings(ps []consign.Pairing) Pairings {
+	return Pairings{append([]Pairing{}, each(ps, NewPairing)...)}
+}
+
+// Value turns it back.
+func (p Pairings) Value() []consign.Pairing { return each(p.Pairings, Pairing.Value) }
+
+// PairingCode is a consign.PairingCode.
+type PairingCode struct {
+	Code      string    `json:"code"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// NewPairingCode makes the wire's form.
+func NewPairingCode(c consign.PairingCode) PairingCode { return PairingCode(c) }
+
+// Value turns it back.
+func (c PairingCode) Value() consign.PairingCode { return consign.PairingCode(c) }

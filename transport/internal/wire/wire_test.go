@@ -68,6 +68,7 @@ func all() []carried {
 		carry(NewChallenge, Challenge.Value), carry(NewRegistration, Registration.Value), carry(NewHeartbeat, Heartbeat.Value),
 		carry(NewHeartbeatReply, HeartbeatReply.Value), carry(NewAssignment, Assignment.Value), carry(NewReport, Report.Value),
 		carry(NewCompletion, Completion.Value), carry(NewFailure, Failure.Value), carry(NewRelease, Release.Value),
+		carry(NewPairing, Pairing.Value), carry(NewPairingCode, PairingCode.Value),
 	}
 }
 

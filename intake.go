@@ -1,0 +1,98 @@
+package consign
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/consignq/consign/internal/lp"
+)
+
+// What a queue's vault does for a job before there is one, and after it.
+
+// deposit has the vault take in the key of a job in escrow. That of a job that
+// is there already was taken in, and perhaps shredded since.
+func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte) error {
+	jobs, err := s.q.config.Store.Jobs(ctx, []JobID{spec.ID})
+	if err != nil || jobs[0] != nil {
+		return err
+	}
+	if err := s.q.config.Vault.Deposit(ctx, spec.ID, spec.Header, wrap); err != nil {
+		return fmt.Errorf("consign: job %s: vault: %w", spec.ID, err)
+	}
+	return nil
+}
+
+// seal has the vault seal a payload that came in plain, and puts what is to be
+// stored in its place. Sealed again the same payload is another one: a job that
+// is there already keeps the bytes that it has.
+func (s *submitter) seal(ctx context.Context, draft *Job, spec *Spec) error {
+	sealed, err := s.sealedBefore(ctx, spec)
+	if err == nil && sealed == nil {
+		var fresh SealedPayload
+		fresh, err = s.q.config.Vault.Seal(ctx, SealRequest{Queue: s.q.id, Job: spec.ID, Submitter: accountHash(s.account), Kind: spec.Kind, Model: spec.Model,
+			Privacy: spec.Privacy, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Payload: spec.Payload})
+		sealed = &fresh
+	}
+	if err != nil {
+		return fmt.Errorf("consign: job %s: vault: %w", spec.ID, err)
+	}
+	spec.Header, spec.Payload = sealed.Header, sealed.Payload
+	draft.InputHash = InputHash(sealed.Header, sealed.Payload)
+	return nil
+}
+
+// accountHash names an account in the header of a PUBLIC job, salted with bytes
+// that are forgotten at once: workers cannot tell which jobs are one account's.
+func accountHash(account string) [32]byte {
+	salt := random16()
+	return sha256.Sum256(lp.Append(nil, []byte("consign/account/v1"), salt[:], []byte(account)))
+}
+
+// sealedBefore returns what is stored of a job of this account, with that ID
+// and payload; nil if there is none.
+func (s *submitter) sealedBefore(ctx context.Context, spec *Spec) (*SealedPayload, error) {
+	job, err := s.job(ctx, spec.ID)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil || job.Custody != CustodyTransit {
+		return nil, err
+	}
+	specs, err := s.q.config.Store.Specs(ctx, []JobID{spec.ID})
+	if err != nil || specs[0] == nil {
+		return nil, err
+	}
+	sealed := SealedPayload{Header: specs[0].Header, Payload: specs[0].Payload}
+	plain, err := s.q.config.Vault.OpenPayload(ctx, spec.ID, sealed)
+	switch {
+	case errors.Is(err, ErrKeyGone):
+		return nil, fmt.Errorf("%w: job %s was submitted and acknowledged before; choose a new ID", ErrConflict, spec.ID)
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(plain, spec.Payload):
+		return nil, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, spec.ID)
+	}
+	return &sealed, nil
+}
+
+// opened returns the result of a job in transit, which the vault opens for
+// submitters that gave no key of their own. Once the job was acknowledged
+// nobody can.
+func (q *Queue) opened(ctx context.Context, j *Job, d *Done) ([]byte, error) {
+	specs, err := q.config.Store.Specs(ctx, []JobID{j.ID})
+	if err != nil || specs[0] == nil || len(specs[0].ClientKey) > 0 {
+		return nil, err
+	}
+	plain, err := q.config.Vault.OpenResult(ctx, SealedResult{Queue: q.id, Claim: Claim{j.ID, d.Claim}, Worker: d.Worker,
+		Input: SealedPayload{Header: specs[0].Header, Payload: specs[0].Payload}, Result: d.Result})
+	if errors.Is(err, ErrKeyGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("consign: job %s: vault: %w", j.ID, err)
+	}
+	return plain, nil
+}
