@@ -13,13 +13,13 @@
 package longpoll
 
 import (
+	"crypto/rand"
 	_ "embed"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/consignq/consign"
 )
@@ -164,6 +164,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		(&call{w: w, r: r, h: h}).fail(&refusal{http.StatusForbidden, "cross_origin", consign.FieldError{Field: "origin", Problem: "is another site's page", Remedy: "send the request from a program, or from a page of this origin"}})
 		return
 	}
+	if path.Clean(r.URL.Path) != r.URL.Path { // the router would redirect
+		(&call{w: w, r: r, h: h}).fail(noEndpoint(r.URL.Path))
+		return
+	}
 	h.mux.ServeHTTP(w, r)
 }
 
@@ -179,8 +183,8 @@ func (h *handler) unrouted(c *call) error {
 	return noEndpoint(c.r.URL.Path)
 }
 
-func noEndpoint(path string) error {
-	return &refusal{http.StatusNotFound, "no_such_endpoint", consign.FieldError{Field: "path", Problem: fmt.Sprintf("is no endpoint: %.80q", path), Remedy: "see /openapi.yaml for those that are"}}
+func noEndpoint(name string) error {
+	return &refusal{http.StatusNotFound, "no_such_endpoint", consign.FieldError{Field: "path", Problem: fmt.Sprintf("is no endpoint: %.80q", name), Remedy: "see /openapi.yaml for those that are"}}
 }
 
 // probe takes what the router says of a request that it has no handler for.
