@@ -44,7 +44,9 @@ var importRules = []importRule{
 	{"vault", []string{".", "crypto/*", "internal/lp"}, []string{"golang.org/x/crypto/chacha20poly1305"}, "a vault knows the root, the cryptography, and no driver"},
 	{"vault/vaulttest", []string{".", "crypto/*", "vault"}, nil, "a suite knows the contracts"},
 	{"transport/transporttest", []string{".", "crypto/*", "internal/*", "client", "worker", "store/memdb"}, nil, "a suite runs a whole queue"},
-	{"transport/*", []string{".", "crypto/*", "internal/*"}, nil, "an adapter knows the root"},
+	{"transport/internal/wire", []string{"."}, []string{"github.com/vmihailenco/msgpack/v5"}, "it knows what crosses the wire, not how"},
+	{"transport/longpoll", []string{".", "crypto/sign", "internal/*", "transport/internal/wire"}, []string{"golang.org/x/time/rate"}, "an adapter knows the root and the wire"},
+	{"transport/*", []string{".", "crypto/*", "internal/*", "transport/internal/wire"}, nil, "an adapter knows the root and the wire"},
 }
 
 // listed is what `go list` says of a package.

@@ -1,0 +1,72 @@
+package wire
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/consignq/consign"
+)
+
+// Each decoder, in both forms: any bytes give a *FieldError, or a value that
+// crosses unchanged.
+
+func FuzzQuoteRequest(f *testing.F)   { fuzz(f, carry(NewQuoteRequest, QuoteRequest.Value)) }
+func FuzzQuote(f *testing.F)          { fuzz(f, carry(NewQuote, Quote.Value)) }
+func FuzzSubmitRequest(f *testing.F)  { fuzz(f, carry(NewSubmitRequest, SubmitRequest.Value)) }
+func FuzzJobInfo(f *testing.F)        { fuzz(f, carry(NewJobInfo, JobInfo.Value)) }
+func FuzzLogEntry(f *testing.F)       { fuzz(f, carry(NewLogEntry, LogEntry.Value)) }
+func FuzzExplanation(f *testing.F)    { fuzz(f, carry(NewExplanation, Explanation.Value)) }
+func FuzzKeys(f *testing.F)           { fuzz(f, carry(NewKeys, Keys.Value)) }
+func FuzzChallenge(f *testing.F)      { fuzz(f, carry(NewChallenge, Challenge.Value)) }
+func FuzzRegistration(f *testing.F)   { fuzz(f, carry(NewRegistration, Registration.Value)) }
+func FuzzHeartbeat(f *testing.F)      { fuzz(f, carry(NewHeartbeat, Heartbeat.Value)) }
+func FuzzHeartbeatReply(f *testing.F) { fuzz(f, carry(NewHeartbeatReply, HeartbeatReply.Value)) }
+func FuzzAssignment(f *testing.F)     { fuzz(f, carry(NewAssignment, Assignment.Value)) }
+func FuzzReport(f *testing.F)         { fuzz(f, carry(NewReport, Report.Value)) }
+func FuzzCompletion(f *testing.F)     { fuzz(f, carry(NewCompletion, Completion.Value)) }
+func FuzzFailure(f *testing.F)        { fuzz(f, carry(NewFailure, Failure.Value)) }
+func FuzzRelease(f *testing.F)        { fuzz(f, carry(NewRelease, Release.Value)) }
+func FuzzPairing(f *testing.F)        { fuzz(f, carry(NewPairing, Pairing.Value)) }
+func FuzzPairingCode(f *testing.F)    { fuzz(f, carry(NewPairingCode, PairingCode.Value)) }
+
+func fuzz(f *testing.F, typ carried) {
+	for _, c := range codecs {
+		for _, v := range []reflect.Value{typ.filled(), reflect.New(typ.filled().Type()).Elem()} {
+			data, err := typ.encode(c, v)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(uint8(c), data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, codec uint8, data []byte) {
+		first, second, err := typ.decode(codecs[int(codec)%len(codecs)], data)
+		if err != nil {
+			if bad, ok := errors.AsType[*consign.FieldError](err); !ok || bad.Problem == "" || bad.Remedy == "" {
+				t.Errorf("%v, not a *FieldError with a remedy", err)
+			}
+			return
+		}
+		if !alike(reflect.ValueOf(first), reflect.ValueOf(second)) {
+			t.Errorf("%+v became %+v", first, second)
+		}
+	})
+}
+
+// FuzzProblem: errors come from strangers too.
+func FuzzProblem(f *testing.F) {
+	for _, c := range codecs {
+		for _, err := range []error{consign.ErrBusy, &consign.FieldError{Field: "a", Problem: "b", Remedy: "c"},
+			&consign.ReceiptError{Field: "a", Problem: "b", Err: consign.ErrBadResult}, &consign.TransitionError{State: 3, Event: 4}} {
+			data, _ := c.Encode(NewProblem(err))
+			f.Add(uint8(c), data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, codec uint8, data []byte) {
+		var p Problem
+		if codecs[int(codec)%len(codecs)].DecodeAnswer(data, &p) == nil && p.Err().Error() == "" {
+			t.Error("an error without a text")
+		}
+	})
+}
