@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func (e *engine) reclaim(wt *waiter) {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
-	if w.standing == StandingFlagged || w.standing == StandingRemoved {
+	if w.standing.barred() {
 		err := fmt.Errorf("%w: its standing is %s until it is reviewed", ErrRemoved, w.standing)
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 		return
@@ -412,7 +413,7 @@ func (e *engine) workerChanged(d Doc) {
 		return
 	}
 	w.standing = r.Standing.State()
-	if w.standing != StandingFlagged && w.standing != StandingRemoved {
+	if !w.standing.barred() {
 		return
 	}
 	for _, wt := range slices.Clone(w.waits) {
@@ -463,6 +464,19 @@ func (e *engine) pairedWith(id WorkerID) []string {
 	}
 	slices.Sort(accounts)
 	return accounts
+}
+
+// pairings lists whom accounts trust, in an order that is the same everywhere.
+func (e *engine) pairings() (all []Pairing) {
+	for account, workers := range e.pairs {
+		for id := range workers {
+			all = append(all, Pairing{account, id})
+		}
+	}
+	slices.SortFunc(all, func(a, b Pairing) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), slices.Compare(a.Worker[:], b.Worker[:]))
+	})
+	return all
 }
 
 // inPause stops or resumes handing out a kind or a lane.

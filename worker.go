@@ -135,7 +135,7 @@ type WorkerRecord struct {
 	Algorithm string   `json:"algorithm"`
 	PublicKey []byte   `json:"public_key"`
 	KeyBundle []byte   `json:"key_bundle,omitempty"` // as it last registered
-	Operator  string   `json:"operator,omitempty"` // the account that enrolled it
+	Operator  string   `json:"operator,omitempty"`   // the account that enrolled it
 	Standing  Standing `json:"standing"`
 	Reason    string   `json:"reason,omitempty"` // of its last strike
 	FirstSeen Instant  `json:"first_seen"`
