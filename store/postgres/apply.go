@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/consignq/consign"
 )
@@ -156,9 +157,9 @@ func (s *Store) Renew(ctx context.Context, renewals []consign.Renewal) ([]error,
 	if len(renewals) == 0 {
 		return outcomes, ctx.Err()
 	}
-	ids, claims, periods := make([][16]byte, len(renewals)), make([][16]byte, len(renewals)), make([]int64, len(renewals))
+	ids, claims, periods := make([]pgtype.UUID, len(renewals)), make([]pgtype.UUID, len(renewals)), make([]int64, len(renewals))
 	for i, r := range slices.SortedFunc(slices.Values(renewals), func(a, b consign.Renewal) int { return compareIDs(a.Job, b.Job) }) {
-		ids[i], claims[i], periods[i] = r.Job, r.Claim, micros(r.For)
+		ids[i], claims[i], periods[i] = uuid(r.Job), uuid(r.Claim), micros(r.For)
 	}
 	renewed := map[[2][16]byte]bool{}
 	var b pgx.Batch

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/consignq/consign"
 )
 
@@ -50,7 +52,7 @@ type doc struct {
 type counter struct{ base, value int64 }
 
 type effect struct {
-	owner  *[16]byte // the job in whose write it is; nil: it is certain
+	owner  pgtype.UUID // the job in whose write it is; null: it is certain
 	effect consign.Effect
 	stored bool // in the database
 	waits  bool // as the batch has it so far
@@ -70,7 +72,7 @@ func (b *batch) apply(c *consign.Change) error {
 		b.effects[id].waits = false
 	}
 	for _, e := range c.Effects {
-		b.add(e, nil)
+		b.add(e, pgtype.UUID{})
 	}
 	for _, d := range c.Docs {
 		b.docs[docID{d.Kind, d.Key}].write(d)
@@ -152,7 +154,7 @@ func (r *row) has(seq consign.Seq) bool {
 }
 
 // add lets an effect wait, unless it does already.
-func (b *batch) add(e consign.Effect, owner *[16]byte) {
+func (b *batch) add(e consign.Effect, owner pgtype.UUID) {
 	f := b.effects[e.ID]
 	if f == nil {
 		f = &effect{}
@@ -244,7 +246,7 @@ func plainBatch(changes []consign.Change) *batch {
 			if b.effects[e.ID] != nil {
 				return nil // two changes may fail apart
 			}
-			b.add(e, (*[16]byte)(&c.Job.ID))
+			b.add(e, uuid(c.Job.ID))
 		}
 		b.jobs[c.Job.ID] = &row{id: c.Job.ID, base: c.Job.Version - 1, job: c.Job, spec: c.Spec, done: c.Done, entries: c.Log}
 	}

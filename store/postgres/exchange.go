@@ -4,6 +4,7 @@ import (
 	"cmp"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/consignq/consign"
 )
@@ -17,9 +18,9 @@ func (s *Store) lock(b *batch) *pgx.Batch {
 	out.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	out.Queue(writePlan)
 	if len(b.jobs) > 0 {
-		var ids [][16]byte
+		var ids []pgtype.UUID
 		for _, r := range b.rows(func(*row) bool { return true }) {
-			ids = append(ids, r.id)
+			ids = append(ids, uuid(r.id))
 		}
 		out.Queue(s.sql.lockJobs, ids).Query(b.readJobs)
 	}
@@ -99,12 +100,12 @@ func (s *Store) writes(b *batch) *pgx.Batch {
 			out.Queue(sql, args...)
 		}
 	}
-	var dropped, deleted [][16]byte // all that belongs to them; the jobs themselves
+	var dropped, deleted []pgtype.UUID // all that belongs to them; the jobs themselves
 	var reports reportRows
 	for _, r := range b.rows(func(r *row) bool { return r.base > 0 && (r.anew || r.gone) }) {
-		dropped = append(dropped, r.id)
+		dropped = append(dropped, uuid(r.id))
 		if r.job == nil {
-			deleted = append(deleted, r.id)
+			deleted = append(deleted, uuid(r.id))
 		}
 	}
 	for _, r := range b.rows(func(r *row) bool { return len(r.reports) > 0 }) {
@@ -203,8 +204,8 @@ func (b *batch) changedCounters() (names []string, values []int64) {
 
 // effectRows gathers effects column by column.
 type effectRows struct {
-	owner          []*[16]byte
-	job            [][16]byte
+	owner          []pgtype.UUID
+	job            []pgtype.UUID
 	seq            []int64
 	kind           []int16
 	target, reason []string
@@ -213,7 +214,7 @@ type effectRows struct {
 
 func (r *effectRows) add(f *effect) {
 	r.owner = append(r.owner, f.owner)
-	r.job = append(r.job, f.effect.ID.Job)
+	r.job = append(r.job, uuid(f.effect.ID.Job))
 	r.seq = append(r.seq, int64(f.effect.ID.Seq))
 	r.kind = append(r.kind, int16(f.effect.Kind))
 	r.target = append(r.target, f.effect.Target)
@@ -228,7 +229,7 @@ func (r *effectRows) args() []any {
 
 // reportRows gathers log entries column by column.
 type reportRows struct {
-	job                  [][16]byte
+	job                  []pgtype.UUID
 	seq, at              []int64
 	attempt              []int32
 	event, state, report []int16
@@ -238,7 +239,7 @@ type reportRows struct {
 }
 
 func (r *reportRows) add(e *consign.LogEntry) {
-	r.job = append(r.job, e.Job)
+	r.job = append(r.job, uuid(e.Job))
 	r.seq = append(r.seq, int64(e.Seq))
 	r.at = append(r.at, int64(e.At))
 	r.attempt = append(r.attempt, int32(e.Attempt))
@@ -270,9 +271,9 @@ func (r *docRows) add(id docID, d *doc) {
 
 func (r *docRows) args() []any { return []any{r.kind, r.key, r.version, r.body} }
 
-func effectKeys(ids []consign.EffectID) (jobs [][16]byte, seqs []int64) {
+func effectKeys(ids []consign.EffectID) (jobs []pgtype.UUID, seqs []int64) {
 	for _, id := range ids {
-		jobs, seqs = append(jobs, id.Job), append(seqs, int64(id.Seq))
+		jobs, seqs = append(jobs, uuid(id.Job)), append(seqs, int64(id.Seq))
 	}
 	return jobs, seqs
 }

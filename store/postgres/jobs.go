@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/consignq/consign"
 )
@@ -27,7 +28,7 @@ var jobColumns = []column{
 
 // jobRows gathers jobs column by column, as the statement's parameters.
 type jobRows struct {
-	id                                            [][16]byte
+	id                                            []pgtype.UUID
 	created, deadline, queueTime, offset, price   []int64
 	chars                                         []int64
 	maxAttempts                                   []int32
@@ -40,16 +41,16 @@ type jobRows struct {
 	attempt, faults                               []int32
 	state, ticket                                 []int16
 	purged                                        []bool
-	change                                        [][16]byte
-	claim                                         []*[16]byte
+	change                                        []pgtype.UUID
+	claim                                         []pgtype.UUID
 	worker, lastWorker                            [][]byte
 	reason                                        []string
 
-	laneID [][16]byte // not a field of a Job
+	laneID []pgtype.UUID // not a field of a Job
 }
 
 func (r *jobRows) add(j *consign.Job) {
-	r.id = append(r.id, j.ID)
+	r.id = append(r.id, uuid(j.ID))
 	r.created = append(r.created, int64(j.CreatedAt))
 	r.deadline = append(r.deadline, int64(j.Deadline))
 	r.queueTime = append(r.queueTime, micros(j.QueueTime))
@@ -83,8 +84,8 @@ func (r *jobRows) add(j *consign.Job) {
 	r.state = append(r.state, int16(j.State))
 	r.ticket = append(r.ticket, int16(j.Ticket))
 	r.purged = append(r.purged, j.Purged)
-	r.change = append(r.change, j.Change)
-	r.claim = append(r.claim, optional16(j.Claim))
+	r.change = append(r.change, uuid(j.Change))
+	r.claim = append(r.claim, pgtype.UUID{Bytes: j.Claim, Valid: !j.Claim.IsZero()})
 	r.worker = append(r.worker, optional32(&j.Worker))
 	r.lastWorker = append(r.lastWorker, optional32(&j.LastWorker))
 	r.reason = append(r.reason, j.Reason)
@@ -124,17 +125,14 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 }
 
 // laneID is what a lane is indexed by.
-func laneID(lane string) [16]byte {
+func laneID(lane string) pgtype.UUID {
 	sum := sha256.Sum256([]byte(lane))
-	return [16]byte(sum[:])
+	return uuid([16]byte(sum[:]))
 }
 
-func optional16(id consign.ClaimID) *[16]byte {
-	if id.IsZero() {
-		return nil
-	}
-	return (*[16]byte)(&id)
-}
+// uuid is an ID as a parameter. Its type is one that pgx knows without asking
+// the server.
+func uuid(id [16]byte) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
 
 func optional32(id *consign.WorkerID) []byte {
 	if id.IsZero() {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/consignq/consign"
 )
@@ -22,7 +23,7 @@ func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec
 
 // Done implements consign.Store.
 func (s *Store) Done(ctx context.Context, id consign.JobID) (done *consign.Done, err error) {
-	err = s.query(ctx, func(rows pgx.Rows) (err error) { done, err = scanDone(rows); return err }, s.sql.done, [16]byte(id))
+	err = s.query(ctx, func(rows pgx.Rows) (err error) { done, err = scanDone(rows); return err }, s.sql.done, uuid(id))
 	return done, err
 }
 
@@ -42,7 +43,7 @@ func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n 
 		var err error
 		packed, err = unpack(id, log)
 		return err
-	}, s.sql.log, [16]byte(id), int64(after), max(n, 0))
+	}, s.sql.log, uuid(id), int64(after), max(n, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func (s *Store) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
 
 // Page implements consign.Store.
 func (s *Store) Page(ctx context.Context, lane string, shards uint16, after consign.Place, n int) ([]*consign.Job, error) {
-	args := []any{laneID(lane), int64(after.Key), [16]byte(after.ID), max(n, 0)}
+	args := []any{laneID(lane), int64(after.Key), uuid(after.ID), max(n, 0)}
 	if shards == consign.AllShards {
 		return s.readJobs(ctx, s.sql.page, args...)
 	}
@@ -116,7 +117,7 @@ func (s *Store) Lapsed(ctx context.Context, n int) ([]*consign.Job, error) {
 
 // List reads every job between the first and the last that match.
 func (s *Store) List(ctx context.Context, f consign.Filter, after consign.JobID, n int) ([]*consign.Job, error) {
-	return s.readJobs(ctx, s.sql.list, [16]byte(after), f.Account, int16(f.State), max(n, 0))
+	return s.readJobs(ctx, s.sql.list, uuid(after), f.Account, int16(f.State), max(n, 0))
 }
 
 // Effects implements consign.Store.
@@ -182,9 +183,9 @@ func pick[T any](ctx context.Context, s *Store, ids []consign.JobID, sql string,
 	if len(ids) == 0 {
 		return picked, ctx.Err()
 	}
-	raw := make([][16]byte, len(ids))
+	raw := make([]pgtype.UUID, len(ids))
 	for i := range ids {
-		raw[i] = ids[i]
+		raw[i] = uuid(ids[i])
 	}
 	found := make(map[consign.JobID]*T, len(ids))
 	err := s.query(ctx, func(rows pgx.Rows) error {

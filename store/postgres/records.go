@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/consignq/consign"
 )
@@ -18,7 +19,7 @@ var specColumns = []column{
 
 // specRows gathers specs column by column.
 type specRows struct {
-	id                                            [][16]byte
+	id                                            []pgtype.UUID
 	kind, model, custody, comparator, labels      []string
 	chars, vram                                   []int64
 	privacy, policy, priority, hardwareTier, tier []int16
@@ -27,7 +28,7 @@ type specRows struct {
 }
 
 func (r *specRows) add(s *consign.Spec) {
-	r.id = append(r.id, s.ID)
+	r.id = append(r.id, uuid(s.ID))
 	r.kind = append(r.kind, s.Kind)
 	r.model = append(r.model, s.Model)
 	r.custody = append(r.custody, string(s.Custody))
@@ -77,7 +78,7 @@ var doneColumns = []column{
 
 // doneRows gathers ends column by column.
 type doneRows struct {
-	id, claim                      [][16]byte
+	id, claim                      []pgtype.UUID
 	acceptedAt                     []int64
 	exitStatus                     []int32
 	verification                   []string
@@ -86,8 +87,8 @@ type doneRows struct {
 }
 
 func (r *doneRows) add(d *consign.Done) {
-	r.id = append(r.id, d.ID)
-	r.claim = append(r.claim, d.Claim)
+	r.id = append(r.id, uuid(d.ID))
+	r.claim = append(r.claim, uuid(d.Claim))
 	r.acceptedAt = append(r.acceptedAt, int64(d.AcceptedAt))
 	r.exitStatus = append(r.exitStatus, d.ExitStatus)
 	r.verification = append(r.verification, string(d.Verification))
