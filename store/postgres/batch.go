@@ -45,6 +45,7 @@ type row struct {
 type docID struct{ kind, key string }
 
 type doc struct {
+	id            docID
 	base, version uint64
 	body          []byte
 }
@@ -217,7 +218,7 @@ func newBatch(changes []consign.Change, sound []error) *batch {
 			b.effects[e.ID] = &effect{}
 		}
 		for _, d := range c.Docs {
-			b.docs[docID{d.Kind, d.Key}] = &doc{}
+			b.docs[docID{d.Kind, d.Key}] = &doc{id: docID{d.Kind, d.Key}}
 		}
 		for _, d := range c.Counters {
 			b.counters[d.Counter] = &counter{}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -101,7 +102,7 @@ func (s *Store) writes(b *batch) *pgx.Batch {
 		}
 	}
 	var dropped, deleted []pgtype.UUID // all that belongs to them; the jobs themselves
-	var reports reportRows
+	var reports []consign.LogEntry
 	for _, r := range b.rows(func(r *row) bool { return r.base > 0 && (r.anew || r.gone) }) {
 		dropped = append(dropped, uuid(r.id))
 		if r.job == nil {
@@ -109,9 +110,7 @@ func (s *Store) writes(b *batch) *pgx.Batch {
 		}
 	}
 	for _, r := range b.rows(func(r *row) bool { return len(r.reports) > 0 }) {
-		for i := range r.reports {
-			reports.add(&r.reports[i])
-		}
+		reports = append(reports, r.reports...)
 	}
 	var carried []consign.EffectID
 	for _, id := range sortedKeys(b.effects, compareEffects) {
@@ -128,7 +127,7 @@ func (s *Store) writes(b *batch) *pgx.Batch {
 	queue(len(deleted), s.sql.deleteJobs, deleted)
 	queue(len(carried), s.sql.dropEffects, jobs, seqs)
 	out.Queue(s.sql.insist, b.writeArgs()...)
-	queue(len(reports.job), s.sql.addReports, reports.args()...)
+	queue(len(reports), s.sql.addReports, args(reportColumns, reports)...)
 	queue(len(names), s.sql.setCounters, names, values)
 	s.writeDocs(b, queue)
 	out.Queue("COMMIT")
@@ -136,7 +135,7 @@ func (s *Store) writes(b *batch) *pgx.Batch {
 }
 
 func (s *Store) writeDocs(b *batch, queue func(n int, sql string, args ...any)) {
-	var added, changed docRows
+	var added, changed []*doc
 	var gone []docID
 	for _, id := range sortedKeys(b.docs, compareDocs) {
 		switch d := b.docs[id]; {
@@ -144,15 +143,15 @@ func (s *Store) writeDocs(b *batch, queue func(n int, sql string, args ...any)) 
 		case d.version == 0:
 			gone = append(gone, id)
 		case d.base == 0:
-			added.add(id, d)
+			added = append(added, d)
 		default:
-			changed.add(id, d)
+			changed = append(changed, d)
 		}
 	}
 	kinds, keys := docKeys(gone)
 	queue(len(gone), s.sql.deleteDocs, kinds, keys)
-	queue(len(added.kind), s.sql.insertDocs, added.args()...)
-	queue(len(changed.kind), s.sql.updateDocs, changed.args()...)
+	queue(len(added), s.sql.insertDocs, args(docColumns, added)...)
+	queue(len(changed), s.sql.updateDocs, args(docColumns, changed)...)
 }
 
 // inserts reports whether the effect is among those to insert.
@@ -162,35 +161,24 @@ func (b *batch) inserts(f *effect) bool {
 
 // writeArgs are the parameters of writeSQL.
 func (b *batch) writeArgs() []any {
-	var jobs jobRows
-	var base []int64
-	var anew, gone []bool
-	var entries [][]byte
-	var specs specRows
-	var done doneRows
-	for _, r := range b.rows(func(r *row) bool { return r.job != nil }) {
-		jobs.add(r.job)
-		base = append(base, int64(r.base))
-		anew = append(anew, r.anew)
-		gone = append(gone, r.gone)
-		entries = append(entries, pack([]byte{}, r.entries))
+	rows := b.rows(func(r *row) bool { return r.job != nil })
+	var specs []*consign.Spec
+	var done []*consign.Done
+	for _, r := range rows {
 		if r.spec != nil {
-			specs.add(r.spec)
+			specs = append(specs, r.spec)
 		}
 		if r.done != nil {
-			done.add(r.done)
+			done = append(done, r.done)
 		}
 	}
-	var effects effectRows
+	var effects []*effect
 	for i, f := range b.arrived {
 		if f.waits && f.place == i {
-			effects.add(f)
+			effects = append(effects, f)
 		}
 	}
-	args := append(jobs.args(), jobs.laneID, base, anew, gone, entries)
-	args = append(args, specs.args()...)
-	args = append(args, done.args()...)
-	return append(args, effects.args()...)
+	return slices.Concat(args(jobColumns, rows), args(rowColumns, rows), args(specColumns, specs), args(doneColumns, done), args(effectColumns, effects))
 }
 
 func (b *batch) changedCounters() (names []string, values []int64) {
@@ -202,74 +190,37 @@ func (b *batch) changedCounters() (names []string, values []int64) {
 	return names, values
 }
 
-// effectRows gathers effects column by column.
-type effectRows struct {
-	owner          []pgtype.UUID
-	job            []pgtype.UUID
-	seq            []int64
-	kind           []int16
-	target, reason []string
-	amount, at     []int64
+var effectColumns = []column[*effect]{
+	// The job without which there is no effect; null: there is one.
+	col("owner", "uuid", func(f *effect) pgtype.UUID { return f.owner }),
+	col("job", "uuid", func(f *effect) pgtype.UUID { return uuid(f.effect.ID.Job) }),
+	col("seq", "bigint", func(f *effect) int64 { return int64(f.effect.ID.Seq) }),
+	col("kind", "smallint", func(f *effect) int16 { return int16(f.effect.Kind) }),
+	col("target", "text", func(f *effect) string { return f.effect.Target }),
+	col("amount", "bigint", func(f *effect) int64 { return f.effect.Amount }),
+	col("reason", "text", func(f *effect) string { return f.effect.Reason }),
+	col("at", "bigint", func(f *effect) int64 { return int64(f.effect.At) }),
 }
 
-func (r *effectRows) add(f *effect) {
-	r.owner = append(r.owner, f.owner)
-	r.job = append(r.job, uuid(f.effect.ID.Job))
-	r.seq = append(r.seq, int64(f.effect.ID.Seq))
-	r.kind = append(r.kind, int16(f.effect.Kind))
-	r.target = append(r.target, f.effect.Target)
-	r.amount = append(r.amount, f.effect.Amount)
-	r.reason = append(r.reason, f.effect.Reason)
-	r.at = append(r.at, int64(f.effect.At))
+var reportColumns = []column[consign.LogEntry]{
+	col("job", "uuid", func(e consign.LogEntry) pgtype.UUID { return uuid(e.Job) }),
+	col("seq", "bigint", func(e consign.LogEntry) int64 { return int64(e.Seq) }),
+	col("at", "bigint", func(e consign.LogEntry) int64 { return int64(e.At) }),
+	col("attempt", "integer", func(e consign.LogEntry) int32 { return int32(e.Attempt) }),
+	col("event", "smallint", func(e consign.LogEntry) int16 { return int16(e.Event) }),
+	col("state", "smallint", func(e consign.LogEntry) int16 { return int16(e.State) }),
+	col("report", "smallint", func(e consign.LogEntry) int16 { return int16(e.Report) }),
+	col("worker", "bytea", func(e consign.LogEntry) []byte { return worker(&e.Worker) }),
+	col("reason", "text", func(e consign.LogEntry) string { return e.Reason }),
+	col("data", "bytea", func(e consign.LogEntry) []byte { return e.Data }),
 }
 
-func (r *effectRows) args() []any {
-	return []any{r.owner, r.job, r.seq, r.kind, r.target, r.amount, r.reason, r.at}
+var docColumns = []column[*doc]{
+	col("kind", "text", func(d *doc) string { return d.id.kind }),
+	col("key", "text", func(d *doc) string { return d.id.key }),
+	col("version", "bigint", func(d *doc) int64 { return int64(d.version) }),
+	col("body", "json", func(d *doc) string { return string(d.body) }),
 }
-
-// reportRows gathers log entries column by column.
-type reportRows struct {
-	job                  []pgtype.UUID
-	seq, at              []int64
-	attempt              []int32
-	event, state, report []int16
-	worker               [][]byte
-	reason               []string
-	data                 [][]byte
-}
-
-func (r *reportRows) add(e *consign.LogEntry) {
-	r.job = append(r.job, uuid(e.Job))
-	r.seq = append(r.seq, int64(e.Seq))
-	r.at = append(r.at, int64(e.At))
-	r.attempt = append(r.attempt, int32(e.Attempt))
-	r.event = append(r.event, int16(e.Event))
-	r.state = append(r.state, int16(e.State))
-	r.report = append(r.report, int16(e.Report))
-	r.worker = append(r.worker, optional32(&e.Worker))
-	r.reason = append(r.reason, e.Reason)
-	r.data = append(r.data, e.Data)
-}
-
-func (r *reportRows) args() []any {
-	return []any{r.job, r.seq, r.at, r.attempt, r.event, r.state, r.report, r.worker, r.reason, r.data}
-}
-
-// docRows gathers documents column by column.
-type docRows struct {
-	kind, key []string
-	version   []int64
-	body      []string
-}
-
-func (r *docRows) add(id docID, d *doc) {
-	r.kind = append(r.kind, id.kind)
-	r.key = append(r.key, id.key)
-	r.version = append(r.version, int64(d.version))
-	r.body = append(r.body, string(d.body))
-}
-
-func (r *docRows) args() []any { return []any{r.kind, r.key, r.version, r.body} }
 
 func effectKeys(ids []consign.EffectID) (jobs []pgtype.UUID, seqs []int64) {
 	for _, id := range ids {

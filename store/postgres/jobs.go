@@ -9,93 +9,55 @@ import (
 	"github.com/consignq/consign"
 )
 
-// column is a column of the table of jobs, as a statement unnests it.
-type column struct{ name, kind string }
-
-// jobColumns are what a consign.Job holds. jobRows and scanJob go by the same
-// order.
-var jobColumns = []column{
-	{"id", "uuid"},
-	{"created_at", "bigint"}, {"deadline", "bigint"}, {"queue_time", "bigint"}, {"key_offset", "bigint"}, {"price", "bigint"},
-	{"chars", "bigint"}, {"max_attempts", "integer"}, {"custody", "text"}, {"input_hash", "bytea"}, {"account", "text"},
-	{"lane", "text"},
-	{"version", "bigint"}, {"key", "bigint"}, {"ready_at", "bigint"}, {"exclude_until", "bigint"}, {"queue_until", "bigint"},
-	{"claimed_at", "bigint"}, {"limit_at", "bigint"}, {"lease_for", "bigint"}, {"lease_until", "bigint"}, {"ended_at", "bigint"},
-	{"acked_at", "bigint"}, {"due_at", "bigint"},
-	{"attempt", "integer"}, {"faults", "integer"}, {"state", "smallint"}, {"ticket", "smallint"}, {"purged", "boolean"},
-	{"change", "uuid"}, {"claim", "uuid"}, {"worker", "bytea"}, {"last_worker", "bytea"}, {"reason", "text"},
+// jobColumns are what a consign.Job holds. scanJob goes by the same order.
+var jobColumns = []column[*row]{
+	col("id", "uuid", func(r *row) pgtype.UUID { return uuid(r.job.ID) }),
+	col("created_at", "bigint", func(r *row) int64 { return int64(r.job.CreatedAt) }),
+	col("deadline", "bigint", func(r *row) int64 { return int64(r.job.Deadline) }),
+	col("queue_time", "bigint", func(r *row) int64 { return micros(r.job.QueueTime) }),
+	col("key_offset", "bigint", func(r *row) int64 { return micros(r.job.Offset) }),
+	col("price", "bigint", func(r *row) int64 { return int64(r.job.Price) }),
+	col("chars", "bigint", func(r *row) int64 { return int64(r.job.Chars) }),
+	col("max_attempts", "integer", func(r *row) int32 { return int32(r.job.MaxAttempts) }),
+	col("custody", "text", func(r *row) string { return string(r.job.Custody) }),
+	col("input_hash", "bytea", func(r *row) []byte { return r.job.InputHash[:] }),
+	col("account", "text", func(r *row) string { return r.job.Account }),
+	col("lane", "text", func(r *row) string { return r.job.Lane }),
+	col("version", "bigint", func(r *row) int64 { return int64(r.job.Version) }),
+	col("key", "bigint", func(r *row) int64 { return int64(r.job.Key) }),
+	col("ready_at", "bigint", func(r *row) int64 { return int64(r.job.ReadyAt) }),
+	col("exclude_until", "bigint", func(r *row) int64 { return int64(r.job.ExcludeUntil) }),
+	col("queue_until", "bigint", func(r *row) int64 { return int64(r.job.QueueUntil) }),
+	col("claimed_at", "bigint", func(r *row) int64 { return int64(r.job.ClaimedAt) }),
+	col("limit_at", "bigint", func(r *row) int64 { return int64(r.job.LimitAt) }),
+	col("lease_for", "bigint", func(r *row) int64 { return micros(r.job.LeaseFor) }),
+	col("lease_until", "bigint", func(r *row) int64 { return int64(r.job.LeaseUntil) }),
+	col("ended_at", "bigint", func(r *row) int64 { return int64(r.job.EndedAt) }),
+	col("acked_at", "bigint", func(r *row) int64 { return int64(r.job.AckedAt) }),
+	col("due_at", "bigint", func(r *row) int64 { return int64(r.job.DueAt) }),
+	col("attempt", "integer", func(r *row) int32 { return int32(r.job.Attempt) }),
+	col("faults", "integer", func(r *row) int32 { return int32(r.job.Faults) }),
+	col("state", "smallint", func(r *row) int16 { return int16(r.job.State) }),
+	col("ticket", "smallint", func(r *row) int16 { return int16(r.job.Ticket) }),
+	col("purged", "boolean", func(r *row) bool { return r.job.Purged }),
+	col("change", "uuid", func(r *row) pgtype.UUID { return uuid(r.job.Change) }),
+	col("claim", "uuid", func(r *row) pgtype.UUID { return pgtype.UUID{Bytes: r.job.Claim, Valid: !r.job.Claim.IsZero()} }),
+	col("worker", "bytea", func(r *row) []byte { return worker(&r.job.Worker) }),
+	col("last_worker", "bytea", func(r *row) []byte { return worker(&r.job.LastWorker) }),
+	col("reason", "text", func(r *row) string { return r.job.Reason }),
 }
 
-// jobRows gathers jobs column by column, as the statement's parameters.
-type jobRows struct {
-	id                                            []pgtype.UUID
-	created, deadline, queueTime, offset, price   []int64
-	chars                                         []int64
-	maxAttempts                                   []int32
-	custody                                       []string
-	inputHash                                     [][]byte
-	account, lane                                 []string
-	version, key, readyAt, excludeUntil           []int64
-	queueUntil, claimedAt, limitAt                []int64
-	leaseFor, leaseUntil, endedAt, ackedAt, dueAt []int64
-	attempt, faults                               []int32
-	state, ticket                                 []int16
-	purged                                        []bool
-	change                                        []pgtype.UUID
-	claim                                         []pgtype.UUID
-	worker, lastWorker                            [][]byte
-	reason                                        []string
-
-	laneID []pgtype.UUID // not a field of a Job
-}
-
-func (r *jobRows) add(j *consign.Job) {
-	r.id = append(r.id, uuid(j.ID))
-	r.created = append(r.created, int64(j.CreatedAt))
-	r.deadline = append(r.deadline, int64(j.Deadline))
-	r.queueTime = append(r.queueTime, micros(j.QueueTime))
-	r.offset = append(r.offset, micros(j.Offset))
-	r.price = append(r.price, int64(j.Price))
-	r.chars = append(r.chars, int64(j.Chars))
-	r.maxAttempts = append(r.maxAttempts, int32(j.MaxAttempts))
-	r.custody = append(r.custody, string(j.Custody))
-	r.inputHash = append(r.inputHash, j.InputHash[:])
-	r.account = append(r.account, j.Account)
-	if n := len(r.lane); n > 0 && r.lane[n-1] == j.Lane {
-		r.laneID = append(r.laneID, r.laneID[n-1])
-	} else {
-		r.laneID = append(r.laneID, laneID(j.Lane))
-	}
-	r.lane = append(r.lane, j.Lane)
-	r.version = append(r.version, int64(j.Version))
-	r.key = append(r.key, int64(j.Key))
-	r.readyAt = append(r.readyAt, int64(j.ReadyAt))
-	r.excludeUntil = append(r.excludeUntil, int64(j.ExcludeUntil))
-	r.queueUntil = append(r.queueUntil, int64(j.QueueUntil))
-	r.claimedAt = append(r.claimedAt, int64(j.ClaimedAt))
-	r.limitAt = append(r.limitAt, int64(j.LimitAt))
-	r.leaseFor = append(r.leaseFor, micros(j.LeaseFor))
-	r.leaseUntil = append(r.leaseUntil, int64(j.LeaseUntil))
-	r.endedAt = append(r.endedAt, int64(j.EndedAt))
-	r.ackedAt = append(r.ackedAt, int64(j.AckedAt))
-	r.dueAt = append(r.dueAt, int64(j.DueAt))
-	r.attempt = append(r.attempt, int32(j.Attempt))
-	r.faults = append(r.faults, int32(j.Faults))
-	r.state = append(r.state, int16(j.State))
-	r.ticket = append(r.ticket, int16(j.Ticket))
-	r.purged = append(r.purged, j.Purged)
-	r.change = append(r.change, uuid(j.Change))
-	r.claim = append(r.claim, pgtype.UUID{Bytes: j.Claim, Valid: !j.Claim.IsZero()})
-	r.worker = append(r.worker, optional32(&j.Worker))
-	r.lastWorker = append(r.lastWorker, optional32(&j.LastWorker))
-	r.reason = append(r.reason, j.Reason)
-}
-
-// args are the parameters, in the order of jobColumns.
-func (r *jobRows) args() []any {
-	return []any{r.id, r.created, r.deadline, r.queueTime, r.offset, r.price, r.chars, r.maxAttempts, r.custody, r.inputHash, r.account,
-		r.lane, r.version, r.key, r.readyAt, r.excludeUntil, r.queueUntil, r.claimedAt, r.limitAt, r.leaseFor, r.leaseUntil,
-		r.endedAt, r.ackedAt, r.dueAt, r.attempt, r.faults, r.state, r.ticket, r.purged, r.change, r.claim, r.worker, r.lastWorker, r.reason}
+// rowColumns are what a statement that writes jobs takes beside them.
+var rowColumns = []column[*row]{
+	col("lane_id", "uuid", func(r *row) pgtype.UUID { return laneID(r.job.Lane) }),
+	// The version that must be stored; 0: none.
+	col("base", "bigint", func(r *row) int64 { return int64(r.base) }),
+	// Nothing of what is stored stays.
+	col("anew", "boolean", func(r *row) bool { return r.anew }),
+	// Spec, result and log are forgotten.
+	col("gone", "boolean", func(r *row) bool { return r.gone }),
+	// To add to the log.
+	col("entries", "bytea", func(r *row) []byte { return pack([]byte{}, r.entries) }),
 }
 
 // scanJob reads the columns of jobColumns.
@@ -105,12 +67,12 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 	var maxAttempts, attempt, faults int32
 	var state, ticket int16
 	var claim *[16]byte
-	var inputHash, worker, lastWorker []byte
+	var inputHash, ran, ranLast []byte
 	err := rows.Scan((*[16]byte)(&j.ID), (*int64)(&j.CreatedAt), (*int64)(&j.Deadline), &queueTime, &offset, (*int64)(&j.Price), &chars,
 		&maxAttempts, (*string)(&j.Custody), &inputHash, &j.Account, &j.Lane,
 		&version, (*int64)(&j.Key), (*int64)(&j.ReadyAt), (*int64)(&j.ExcludeUntil), (*int64)(&j.QueueUntil), (*int64)(&j.ClaimedAt),
 		(*int64)(&j.LimitAt), &leaseFor, (*int64)(&j.LeaseUntil), (*int64)(&j.EndedAt), (*int64)(&j.AckedAt), (*int64)(&j.DueAt),
-		&attempt, &faults, &state, &ticket, &j.Purged, (*[16]byte)(&j.Change), &claim, &worker, &lastWorker, &j.Reason)
+		&attempt, &faults, &state, &ticket, &j.Purged, (*[16]byte)(&j.Change), &claim, &ran, &ranLast, &j.Reason)
 	j.QueueTime, j.Offset, j.LeaseFor = duration(queueTime), duration(offset), duration(leaseFor)
 	j.Chars, j.Version = uint32(chars), uint64(version)
 	j.MaxAttempts, j.Attempt, j.Faults = int(maxAttempts), int(attempt), int(faults)
@@ -119,8 +81,8 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 		j.Claim = *claim
 	}
 	copy(j.InputHash[:], inputHash)
-	copy(j.Worker[:], worker)
-	copy(j.LastWorker[:], lastWorker)
+	copy(j.Worker[:], ran)
+	copy(j.LastWorker[:], ranLast)
 	return j, err
 }
 
@@ -130,11 +92,8 @@ func laneID(lane string) pgtype.UUID {
 	return uuid([16]byte(sum[:]))
 }
 
-// uuid is an ID as a parameter. Its type is one that pgx knows without asking
-// the server.
-func uuid(id [16]byte) pgtype.UUID { return pgtype.UUID{Bytes: id, Valid: true} }
-
-func optional32(id *consign.WorkerID) []byte {
+// worker is a worker's ID, null where there is none.
+func worker(id *consign.WorkerID) []byte {
 	if id.IsZero() {
 		return nil
 	}

@@ -27,7 +27,7 @@ func pack(log []byte, entries []consign.LogEntry) []byte {
 		one = binary.AppendVarint(one, int64(e.At))
 		one = append(one, byte(e.Event), byte(e.State), byte(e.Report))
 		one = binary.AppendVarint(one, int64(e.Attempt))
-		one = appendBytes(one, optional32(&e.Worker))
+		one = appendBytes(one, worker(&e.Worker))
 		one = appendBytes(one, []byte(e.Reason))
 		if e.Data == nil {
 			one = append(one, 0)

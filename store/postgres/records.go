@@ -9,48 +9,26 @@ import (
 	"github.com/consignq/consign"
 )
 
-// specColumns are what a consign.Spec holds.
-var specColumns = []column{
-	{"id", "uuid"}, {"kind", "text"}, {"model", "text"}, {"custody", "text"}, {"comparator", "text"}, {"labels", "text"},
-	{"chars", "bigint"}, {"vram", "bigint"}, {"privacy", "smallint"}, {"policy", "smallint"}, {"priority", "smallint"},
-	{"hardware_tier", "smallint"}, {"tier", "smallint"}, {"header", "bytea"}, {"payload", "bytea"}, {"client_key", "bytea"},
-	{"wraps", "json"}, {"signature", "bytea"},
-}
-
-// specRows gathers specs column by column.
-type specRows struct {
-	id                                            []pgtype.UUID
-	kind, model, custody, comparator, labels      []string
-	chars, vram                                   []int64
-	privacy, policy, priority, hardwareTier, tier []int16
-	header, payload, clientKey, signature         [][]byte
-	wraps                                         []*string
-}
-
-func (r *specRows) add(s *consign.Spec) {
-	r.id = append(r.id, uuid(s.ID))
-	r.kind = append(r.kind, s.Kind)
-	r.model = append(r.model, s.Model)
-	r.custody = append(r.custody, string(s.Custody))
-	r.comparator = append(r.comparator, s.Comparator)
-	r.labels = append(r.labels, s.Labels)
-	r.chars = append(r.chars, int64(s.Chars))
-	r.vram = append(r.vram, int64(s.VRAM))
-	r.privacy = append(r.privacy, int16(s.Privacy))
-	r.policy = append(r.policy, int16(s.Policy))
-	r.priority = append(r.priority, int16(s.Priority))
-	r.hardwareTier = append(r.hardwareTier, int16(s.HardwareTier))
-	r.tier = append(r.tier, int16(s.Tier))
-	r.header = append(r.header, s.Header)
-	r.payload = append(r.payload, s.Payload)
-	r.clientKey = append(r.clientKey, s.ClientKey)
-	r.wraps = append(r.wraps, encodeWraps(s.Wraps))
-	r.signature = append(r.signature, s.Signature)
-}
-
-func (r *specRows) args() []any {
-	return []any{r.id, r.kind, r.model, r.custody, r.comparator, r.labels, r.chars, r.vram, r.privacy, r.policy, r.priority,
-		r.hardwareTier, r.tier, r.header, r.payload, r.clientKey, r.wraps, r.signature}
+// specColumns are what a consign.Spec holds. scanSpec goes by the same order.
+var specColumns = []column[*consign.Spec]{
+	col("id", "uuid", func(s *consign.Spec) pgtype.UUID { return uuid(s.ID) }),
+	col("kind", "text", func(s *consign.Spec) string { return s.Kind }),
+	col("model", "text", func(s *consign.Spec) string { return s.Model }),
+	col("custody", "text", func(s *consign.Spec) string { return string(s.Custody) }),
+	col("comparator", "text", func(s *consign.Spec) string { return s.Comparator }),
+	col("labels", "text", func(s *consign.Spec) string { return s.Labels }),
+	col("chars", "bigint", func(s *consign.Spec) int64 { return int64(s.Chars) }),
+	col("vram", "bigint", func(s *consign.Spec) int64 { return int64(s.VRAM) }),
+	col("privacy", "smallint", func(s *consign.Spec) int16 { return int16(s.Privacy) }),
+	col("policy", "smallint", func(s *consign.Spec) int16 { return int16(s.Policy) }),
+	col("priority", "smallint", func(s *consign.Spec) int16 { return int16(s.Priority) }),
+	col("hardware_tier", "smallint", func(s *consign.Spec) int16 { return int16(s.HardwareTier) }),
+	col("tier", "smallint", func(s *consign.Spec) int16 { return int16(s.Tier) }),
+	col("header", "bytea", func(s *consign.Spec) []byte { return s.Header }),
+	col("payload", "bytea", func(s *consign.Spec) []byte { return s.Payload }),
+	col("client_key", "bytea", func(s *consign.Spec) []byte { return s.ClientKey }),
+	col("wraps", "json", func(s *consign.Spec) *string { return encodeWraps(s.Wraps) }),
+	col("signature", "bytea", func(s *consign.Spec) []byte { return s.Signature }),
 }
 
 func scanSpec(rows pgx.Rows) (*consign.Spec, error) {
@@ -70,38 +48,19 @@ func scanSpec(rows pgx.Rows) (*consign.Spec, error) {
 	return s, err
 }
 
-// doneColumns are what a consign.Done holds.
-var doneColumns = []column{
-	{"id", "uuid"}, {"claim", "uuid"}, {"accepted_at", "bigint"}, {"exit_status", "integer"}, {"verification", "text"},
-	{"worker", "bytea"}, {"digest", "bytea"}, {"result", "bytea"}, {"record", "bytea"}, {"acceptance", "json"}, {"comparison", "json"},
-}
-
-// doneRows gathers ends column by column.
-type doneRows struct {
-	id, claim                      []pgtype.UUID
-	acceptedAt                     []int64
-	exitStatus                     []int32
-	verification                   []string
-	worker, digest, result, record [][]byte
-	acceptance, comparison         []*string
-}
-
-func (r *doneRows) add(d *consign.Done) {
-	r.id = append(r.id, uuid(d.ID))
-	r.claim = append(r.claim, uuid(d.Claim))
-	r.acceptedAt = append(r.acceptedAt, int64(d.AcceptedAt))
-	r.exitStatus = append(r.exitStatus, d.ExitStatus)
-	r.verification = append(r.verification, string(d.Verification))
-	r.worker = append(r.worker, d.Worker[:])
-	r.digest = append(r.digest, d.Digest[:])
-	r.result = append(r.result, d.Result)
-	r.record = append(r.record, d.Record)
-	r.acceptance = append(r.acceptance, encodeAcceptance(d.Acceptance))
-	r.comparison = append(r.comparison, encodeComparison(d.Comparison))
-}
-
-func (r *doneRows) args() []any {
-	return []any{r.id, r.claim, r.acceptedAt, r.exitStatus, r.verification, r.worker, r.digest, r.result, r.record, r.acceptance, r.comparison}
+// doneColumns are what a consign.Done holds. scanDone goes by the same order.
+var doneColumns = []column[*consign.Done]{
+	col("id", "uuid", func(d *consign.Done) pgtype.UUID { return uuid(d.ID) }),
+	col("claim", "uuid", func(d *consign.Done) pgtype.UUID { return uuid(d.Claim) }),
+	col("accepted_at", "bigint", func(d *consign.Done) int64 { return int64(d.AcceptedAt) }),
+	col("exit_status", "integer", func(d *consign.Done) int32 { return d.ExitStatus }),
+	col("verification", "text", func(d *consign.Done) string { return string(d.Verification) }),
+	col("worker", "bytea", func(d *consign.Done) []byte { return d.Worker[:] }),
+	col("digest", "bytea", func(d *consign.Done) []byte { return d.Digest[:] }),
+	col("result", "bytea", func(d *consign.Done) []byte { return d.Result }),
+	col("record", "bytea", func(d *consign.Done) []byte { return d.Record }),
+	col("acceptance", "json", func(d *consign.Done) *string { return encodeAcceptance(d.Acceptance) }),
+	col("comparison", "json", func(d *consign.Done) *string { return encodeComparison(d.Comparison) }),
 }
 
 func scanDone(rows pgx.Rows) (*consign.Done, error) {

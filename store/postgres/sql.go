@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -93,25 +92,6 @@ func newStatements(schema string) statements {
 	return s
 }
 
-// What a statement that writes jobs takes beside jobColumns.
-var (
-	rowColumns = []column{
-		{"lane_id", "uuid"},
-		{"base", "bigint"},   // the version that must be stored; 0: none
-		{"anew", "boolean"},  // nothing of what is stored stays
-		{"gone", "boolean"},  // spec, result and log are forgotten
-		{"entries", "bytea"}, // to add to the log
-	}
-	effectColumns = []column{
-		{"owner", "uuid"}, // the job without which there is no effect; null: there is one
-		{"job", "uuid"}, {"seq", "bigint"}, {"kind", "smallint"}, {"target", "text"}, {"amount", "bigint"}, {"reason", "text"}, {"at", "bigint"},
-	}
-	reportColumns = []column{
-		{"job", "uuid"}, {"seq", "bigint"}, {"at", "bigint"}, {"attempt", "integer"}, {"event", "smallint"}, {"state", "smallint"},
-		{"report", "smallint"}, {"worker", "bytea"}, {"reason", "text"}, {"data", "bytea"},
-	}
-)
-
 // writeSQL writes jobs, where the stored version is the base, and what belongs
 // to them, and returns the IDs of those that it wrote. Rows come in the order
 // of their IDs and are locked in it: the table is read by ANY, which sorts, or
@@ -140,57 +120,4 @@ func writeSQL(onConflict string) string {
 		SELECT ` + names(effectColumns[1:], "") + ` FROM ` + unnest(effectColumns, effects) + ` WITH ORDINALITY AS e(` + names(effectColumns, "") + `, n)
 		WHERE owner IS NULL OR owner IN (SELECT id FROM ok) ORDER BY n ON CONFLICT (job, seq) DO NOTHING)
 	SELECT id FROM ok`
-}
-
-// assign lists assignments to columns from a source, one of them to something
-// else.
-func assign(columns []column, source, except, value string) string {
-	var b strings.Builder
-	for i, c := range columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		if c.name == except {
-			b.WriteString(c.name + " = " + value)
-		} else {
-			b.WriteString(c.name + " = " + source + c.name)
-		}
-	}
-	return b.String()
-}
-
-// nulls stands in for columns.
-func nulls(columns []column) string {
-	var b strings.Builder
-	for i, c := range columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("NULL::" + c.kind)
-	}
-	return b.String()
-}
-
-// unnest is a table made of parameters, the first of which has the number.
-func unnest(columns []column, first int) string {
-	var b strings.Builder
-	for i, c := range columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("$" + strconv.Itoa(first+i) + "::" + c.kind + "[]")
-	}
-	return "unnest(" + b.String() + ")"
-}
-
-// names lists columns, each with the prefix.
-func names(columns []column, prefix string) string {
-	var b strings.Builder
-	for i, c := range columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(prefix + c.name)
-	}
-	return b.String()
 }
