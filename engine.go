@@ -31,6 +31,8 @@ type engine struct {
 	flying  map[*call]*waiter   // those that are being given a job
 	uptimes map[WorkerID]uptime // of workers that are gone
 
+	badLanes map[string]bool // in the store, and reported
+
 	changes   uint64 // made by this engine
 	changeTag [8]byte
 
@@ -61,6 +63,7 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
 		pairs: map[string]int{}, trusted: map[WorkerID][]string{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
+		badLanes: map[string]bool{},
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage
@@ -381,20 +384,24 @@ func (in inPage) apply(e *engine) {
 	e.rematch(in.lane.group)
 }
 
-// inLanes tells, at the start, which lanes have tickets in the store.
+// inLanes tells which lanes have tickets in the store: at the start, and then
+// again and again, since others queue jobs too.
 type inLanes struct{ heads []LaneHead }
 
 func (in inLanes) apply(e *engine) {
 	for _, head := range in.heads {
 		l, err := e.ready.lane(head.Lane)
 		if err != nil {
-			e.out.bad = append(e.out.bad, err)
+			if !e.badLanes[head.Lane] {
+				e.badLanes[head.Lane] = true
+				e.out.bad = append(e.out.bad, err)
+			}
 			continue
 		}
-		if len(l.window) == 0 {
+		if e.ready.unknown(l, head.Key, e.now) {
 			e.ready.rescan(l, head.Key)
+			e.matchGroup(l.group)
 		}
-		e.matchGroup(l.group)
 	}
 }
 

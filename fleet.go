@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -120,7 +121,7 @@ func (e *engine) reclaim(wt *waiter) {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
-	if w.standing == StandingFlagged || w.standing == StandingRemoved {
+	if w.standing.barred() {
 		err := fmt.Errorf("%w: its standing is %s until it is reviewed", ErrRemoved, w.standing)
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 		return
@@ -421,7 +422,7 @@ func (e *engine) workerChanged(d Doc) {
 		return
 	}
 	w.standing = r.Standing.State()
-	if w.standing == StandingFlagged || w.standing == StandingRemoved {
+	if w.standing.barred() {
 		e.matchWorker(w) // which refuses its blocked claims
 	}
 }
@@ -467,6 +468,25 @@ func (e *engine) matchWorker(w *worker) {
 			e.reclaim(wt)
 		}
 	}
+}
+
+// trust is an account's trust in a worker.
+type trust struct {
+	account string
+	worker  WorkerID
+}
+
+// trusts lists whom accounts trust, in an order that is the same everywhere.
+func (e *engine) trusts() (all []trust) {
+	for id, accounts := range e.trusted {
+		for _, account := range accounts {
+			all = append(all, trust{account, id})
+		}
+	}
+	slices.SortFunc(all, func(a, b trust) int {
+		return cmp.Or(cmp.Compare(a.account, b.account), slices.Compare(a.worker[:], b.worker[:]))
+	})
+	return all
 }
 
 // inPause stops or resumes handing out a kind or a lane.

@@ -36,6 +36,7 @@ var importRules = []importRule{
 	{"internal/compare", nil, nil, "a leaf of client and worker"},
 	{"internal/retry", []string{"."}, []string{"github.com/cenkalti/backoff/v4"}, "a leaf of client and worker"},
 	{"internal/testkit", []string{".", "crypto/*", "internal/*", "store/memdb"}, nil, "it knows interfaces, not adapters"},
+	{"internal/testkit/pgtest", nil, nil, "it starts PostgreSQL, and knows nothing of what works on it"},
 	{"client", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
 	{"worker", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
 	{"store/memdb", []string{".", "internal/*"}, []string{"github.com/hashicorp/go-memdb"}, "an adapter knows the root and its own database"},
@@ -87,7 +88,7 @@ func TestRootNeedsOnlyTheStandardLibrary(t *testing.T) {
 
 // TestTestHelpersStayInTests: no package that a program links imports them.
 func TestTestHelpersStayInTests(t *testing.T) {
-	helpers := []string{"internal/testkit", "store/storetest", "transport/transporttest", "vault/vaulttest"}
+	helpers := []string{"internal/testkit", "internal/testkit/pgtest", "store/storetest", "transport/transporttest", "vault/vaulttest"}
 	for _, p := range list(t, "./...") {
 		if slices.Contains(helpers, inModule(p.ImportPath)) {
 			continue

@@ -211,6 +211,7 @@ func foldStrikes(doc Doc, strikes []Effect) (Change, error) {
 	if err := json.Unmarshal(doc.Body, &w); err != nil && doc.Version > 0 {
 		return c, err
 	}
+	was := w.Standing.State().barred()
 	for _, f := range strikes {
 		c.Drop = append(c.Drop, f.ID)
 		evidence := Evidence{Subject: w.Standing.Subject, Number: w.Standing.Row + 1, Kind: EvidenceInvalid,
@@ -229,6 +230,9 @@ func foldStrikes(doc Doc, strikes []Effect) (Change, error) {
 		return c, err
 	}
 	c.Docs = []Doc{{Kind: doc.Kind, Key: doc.Key, Version: doc.Version + 1, Body: body}}
+	if w.Standing.State().barred() != was {
+		c.Counters = []Delta{adminChanged}
+	}
 	return c, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,10 +30,13 @@ type Queue struct {
 	calls    sync.Pool // of *call
 	nonces   nonces
 	guesses  guesses
+	waiting  atomic.Bool   // a worker waits for a job
+	nudge    chan struct{} // receives when others are said to have queued jobs
 
-	admin   sync.Mutex    // held while a pairing or pause is written and passed on
-	running sync.Mutex    // held by Run
-	ended   chan struct{} // closed when Run has returned
+	admin        sync.Mutex    // held while a pairing or pause is written and passed on
+	administered int64         // the adminCounter of what the engine was told
+	running      sync.Mutex    // held by Run
+	ended        chan struct{} // closed when Run has returned
 }
 
 var _ WorkerAPI = (*Queue)(nil)
@@ -43,13 +47,13 @@ func New(c Config) (*Queue, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), ended: make(chan struct{})}
+	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), nudge: make(chan struct{}, 1), ended: make(chan struct{})}
 	q.inbox.wake = make(chan struct{}, 1)
 	q.commits = newPipe[*commit](commitsInFlight, commitBatch)
 	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1)
 	q.renewals = newPipe[func(context.Context) input](1, 1)
 	q.shreds = newPipe[func(context.Context) input](1, 1)
-	q.topics.subs = map[JobID]map[chan struct{}]bool{}
+	q.topics.of = map[JobID]*topic{}
 	_, _ = rand.Read(q.nonces.secret[:])
 	return q, nil
 }
@@ -99,6 +103,10 @@ func (q *Queue) Run(ctx context.Context) error {
 		tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
 		defer tasks.stop()
 	}
+	group.Go(func() { q.follow(ctx) })
+	if n, ok := q.config.Store.(Notifier); ok {
+		group.Go(func() { n.Watch(ctx, q.hinted) })
+	}
 
 	var tag [8]byte
 	_, _ = rand.Read(tag[:])
@@ -117,6 +125,7 @@ func (q *Queue) loop(ctx context.Context, e *engine) {
 		inputs := q.inbox.take()
 		pending -= answersIn(inputs)
 		out := e.Step(q.now(), inputs)
+		q.waiting.Store(len(e.waiters) > 0)
 		pending += q.carryOut(out)
 		q.inbox.recycle(inputs)
 		if drained != 0 && pending == 0 && q.inbox.empty() && (q.now() >= drained || !e.holds()) {
@@ -289,20 +298,11 @@ func (q *Queue) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var first []input
-	err = q.docs(ctx, DocPairing, func(d Doc) error {
-		p, err := readPairing(d)
-		first = append(first, inPair{p.Account, p.Worker, !p.Pending})
-		return err
-	})
-	if err != nil {
+	if q.administered, err = q.config.Store.Counter(ctx, adminCounter); err != nil {
 		return err
 	}
-	err = q.docs(ctx, DocPause, func(d Doc) error {
-		first = append(first, inPause{PauseKey(d.Key), true})
-		return nil
-	})
-	q.inbox.first(append(first, inLanes{lanes}))
+	admin, err := q.readAdmin(ctx)
+	q.inbox.first([]input{admin, inLanes{lanes}})
 	return err
 }
 

@@ -47,6 +47,8 @@ type lane struct {
 	resume  Instant // the store has nothing ready before this; 0: unknown
 	poke    Instant // somebody who may not take a ticket yet may then
 	paused  bool
+	head    Instant // the store's smallest key, when it was last not known here
+	look    Instant // and when to look what it is
 
 	heapIndex int           // in group.heap, -1 if it has nothing to give
 	turn      *list.Element // in group.turns, nil likewise
@@ -409,6 +411,43 @@ func (r *readyIndex) rescan(l *lane, floor Instant) {
 	l.floor = floor
 	r.settle(l)
 }
+
+// How long a lane's head in the store is given to become known, where the lane
+// has other tickets: somebody is claiming it, mostly. And how long one is left
+// alone that was looked at: it is not ready, or stays with whoever has it.
+const (
+	headGrace = 200 * time.Millisecond
+	headRest  = 5 * time.Second
+)
+
+// unknown reports whether the lane's smallest key in the store is that of a
+// ticket to look for: others have queued it.
+func (r *readyIndex) unknown(l *lane, head, now Instant) bool {
+	known := never
+	if len(l.window) > 0 {
+		known = l.window[0].Key
+	}
+	if l.more {
+		known = min(known, l.floor)
+	}
+	if l.loading || head >= known {
+		return false
+	}
+	if head != l.head {
+		l.head, l.look = head, now
+		if len(l.window) > 0 {
+			l.look = now.Add(headGrace)
+		}
+	}
+	if now < l.look {
+		return false
+	}
+	l.look = now.Add(headRest)
+	return true
+}
+
+// pauses lists what is paused, in an order that is the same everywhere.
+func (r *readyIndex) pauses() []PauseKey { return slices.Sorted(maps.Keys(r.paused)) }
 
 // wake brings in what has become ready by now, and returns the groups that
 // may have something to give.

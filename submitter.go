@@ -146,7 +146,7 @@ func (s *submitter) job(ctx context.Context, id JobID) (*Job, error) {
 }
 
 func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
-	changed, cancel := s.q.topics.subscribe(id)
+	changed, cancel := s.q.topics.subscribe(id, false)
 	defer cancel()
 	for {
 		j, err := s.job(ctx, id)
@@ -169,7 +169,7 @@ func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
 
 func (s *submitter) Events(ctx context.Context, id JobID, after Seq) iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {
-		changed, cancel := s.q.topics.subscribe(id)
+		changed, cancel := s.q.topics.subscribe(id, true)
 		defer cancel()
 		for {
 			j, err := s.job(ctx, id)

@@ -233,7 +233,9 @@ type Keys struct {
 }
 
 // NewKeys makes the wire's form.
-func NewKeys(k consign.Keys) Keys { return Keys{k.Queue, k.QueueKey, k.Vault, each(k.Workers, newWorkerKeys)} }
+func NewKeys(k consign.Keys) Keys {
+	return Keys{k.Queue, k.QueueKey, k.Vault, each(k.Workers, newWorkerKeys)}
+}
 
 // Value turns it back.
 func (k Keys) Value() consign.Keys {
