@@ -166,6 +166,19 @@ func TestAbandoned(t *testing.T) {
 	})
 }
 
+// TestAbandonedTooSoon: the word that a request is taken back may overtake it.
+func TestAbandonedTooSoon(t *testing.T) {
+	in(t, 0, func(t *testing.T, s *session, api *oneJob) {
+		s.abandon("n")
+		if _, err := s.claim(t.Context(), "n"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a request that was taken back ended with %v", err)
+		}
+		if claims, _ := api.counts(); claims != 0 {
+			t.Errorf("%d claims", claims)
+		}
+	})
+}
+
 // TestAbandonedTooLate: a job that came at the same moment is given back.
 func TestAbandonedTooLate(t *testing.T) {
 	in(t, time.Hour, func(t *testing.T, s *session, api *oneJob) {
