@@ -28,10 +28,10 @@ func (s *Store) Apply(ctx context.Context, changes []consign.Change) ([]error, e
 	return outcomes, nil
 }
 
-// batch is what one transaction has done so far. A change is judged whole
-// before any of it is written, so that one that fails has nothing to undo.
-// What it would cost to read again is kept here, with what earlier changes made
-// of it.
+// batch is what one transaction has done so far. Most changes are judged whole
+// before any of it is written, so that one that fails has nothing to undo; the
+// others have a savepoint. What it would cost to read again is kept here, with
+// what earlier changes made of it.
 type batch struct {
 	store    *Store
 	conn     *sqlite.Conn
@@ -51,7 +51,7 @@ func (s *Store) commit(conn *sqlite.Conn, changes []consign.Change, apart bool) 
 	outcomes := make([]error, len(changes))
 	for i := range changes {
 		var err error
-		if apart {
+		if apart || len(changes[i].Drop) > 0 {
 			outcomes[i], err = b.applyApart(&changes[i])
 		} else {
 			outcomes[i], err = b.apply(&changes[i])
@@ -80,13 +80,16 @@ func refused(err error) bool {
 	return false
 }
 
+// applyApart is apply within a savepoint. What SQLite refuses fails alone.
 func (b *batch) applyApart(c *consign.Change) (outcome, err error) {
 	if _, err := run(b.conn, "SAVEPOINT change", nil); err != nil {
 		return nil, err
 	}
 	outcome, err = b.apply(c)
 	if refused(err) {
-		outcome = fmt.Errorf("sqlite: the change cannot be stored: %w", err)
+		outcome, err = fmt.Errorf("sqlite: the change cannot be stored: %w", err), nil
+	}
+	if outcome != nil {
 		_, err = run(b.conn, "ROLLBACK TO change", nil)
 	}
 	if err == nil {
@@ -144,9 +147,9 @@ func (b *batch) judge(c *consign.Change) (outcome, err error) {
 			return consign.ErrGuard, nil
 		}
 	}
-	for _, id := range c.Drop {
-		waits, err := b.exists(`SELECT 1 FROM effects WHERE job = ? AND seq = ?`, func(a *args) { a.blob(id.Job[:]); a.int(int64(id.Seq)) })
-		if err != nil || !waits {
+	for _, id := range c.Drop { // judged by doing it, which the savepoint undoes
+		dropped, err := run(b.conn, `DELETE FROM effects WHERE job = ? AND seq = ?`, func(a *args) { a.blob(id.Job[:]); a.int(int64(id.Seq)) })
+		if err != nil || dropped == 0 {
 			return consign.ErrVersion, err
 		}
 	}
@@ -172,11 +175,6 @@ func (b *batch) judge(c *consign.Change) (outcome, err error) {
 func (b *batch) append(c *consign.Change, loose []*consign.LogEntry) error {
 	for _, e := range loose {
 		if err := writeEntry(b.conn, e); err != nil {
-			return err
-		}
-	}
-	for _, id := range c.Drop {
-		if _, err := run(b.conn, `DELETE FROM effects WHERE job = ? AND seq = ?`, func(a *args) { a.blob(id.Job[:]); a.int(int64(id.Seq)) }); err != nil {
 			return err
 		}
 	}

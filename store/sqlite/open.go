@@ -70,7 +70,7 @@ func (s *Store) setUpWriter(conn *sqlite.Conn) error {
 		"PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = " + synchronous,
 		"PRAGMA foreign_keys = ON",
-		"PRAGMA cache_size = -65536",           // 64 MiB: the index by ID is written all over
+		"PRAGMA cache_size = -16384",           // 16 MiB: more makes commits slower, as SQLite looks through all of it
 		"PRAGMA wal_autocheckpoint = 8192",     // 32 MiB: a page that is written often is copied back once
 		"PRAGMA journal_size_limit = 67108864", // what a long read has made the WAL grow to is given back
 	} {
