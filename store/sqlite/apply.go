@@ -148,7 +148,7 @@ func (b *batch) judge(c *consign.Change) (outcome, err error) {
 		}
 	}
 	for _, id := range c.Drop { // judged by doing it, which the savepoint undoes
-		dropped, err := run(b.conn, `DELETE FROM effects WHERE job = ? AND seq = ?`, func(a *args) { a.blob(id.Job[:]); a.int(int64(id.Seq)) })
+		dropped, err := run(b.conn, dropEffect, func(a *args) { a.blob(id.Job[:]); a.int(int64(id.Seq)) })
 		if err != nil || dropped == 0 {
 			return consign.ErrVersion, err
 		}
@@ -156,8 +156,8 @@ func (b *batch) judge(c *consign.Change) (outcome, err error) {
 	for i := range c.Docs {
 		d := &c.Docs[i]
 		var version uint64
-		err := each(b.conn, `SELECT version FROM docs WHERE kind = ? AND key = ?`, func(a *args) { a.text(d.Kind); a.text(d.Key) },
-			func(r *row) bool { version = uint64(r.int()); return false })
+		err := each(b.conn, selectDoc, func(a *args) { a.text(d.Kind); a.text(d.Key) },
+			func(r *row) bool { version = uint64(r.stmt.ColumnInt64(1)); return false })
 		if err != nil || version != d.Version-1 {
 			return consign.ErrVersion, err
 		}
@@ -190,6 +190,8 @@ func (b *batch) append(c *consign.Change, loose []*consign.LogEntry) error {
 	}
 	return nil
 }
+
+const dropEffect = `DELETE FROM effects WHERE job = ? AND seq = ?`
 
 func writeEffect(conn *sqlite.Conn, e *consign.Effect) error {
 	_, err := run(conn, `INSERT INTO effects (job, seq, kind, target, amount, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,

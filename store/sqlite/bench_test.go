@@ -36,28 +36,44 @@ func BenchmarkCycle(b *testing.B) {
 		for _, batch := range []int{1, 16, 100, 500} {
 			b.Run(fmt.Sprintf("%s/batch=%d", mode.name, batch), func(b *testing.B) {
 				s := openAt(b, sqlite.Config{Path: filepath.Join(b.TempDir(), "queue.db"), Relaxed: mode.relaxed})
-				jobs := fill(b, s, b.N)
-				var running []*consign.Job
-				changes := make([]consign.Change, 0, 2*batch)
-				b.ReportAllocs()
-				b.ResetTimer()
-				for next := 0; next < b.N || len(running) > 0; {
-					changes = changes[:0]
-					for _, job := range running {
-						changes = append(changes, completed(job))
-					}
-					running = running[:0]
-					for range min(batch, b.N-next) {
-						c := claimed(jobs[next])
-						running = append(running, c.Job)
-						changes = append(changes, c)
-						next++
-					}
-					apply(b, s, changes)
-				}
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cycles/s")
+				cycle(b, s, batch)
 			})
 		}
+	}
+}
+
+func cycle(b *testing.B, s consign.Store, batch int) {
+	jobs := fill(b, s, b.N)
+	var running []*consign.Job
+	changes := make([]consign.Change, 0, 2*batch)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for next := 0; next < b.N || len(running) > 0; {
+		changes = changes[:0]
+		for _, job := range running {
+			changes = append(changes, completed(job))
+		}
+		running = running[:0]
+		for range min(batch, b.N-next) {
+			c := claimed(jobs[next])
+			running = append(running, c.Job)
+			changes = append(changes, c)
+			next++
+		}
+		apply(b, s, changes)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cycles/s")
+}
+
+// BenchmarkEnded is BenchmarkCycle in a file with jobs that have ended.
+func BenchmarkEnded(b *testing.B) {
+	for _, ended := range []int{1000, 1_000_000} {
+		b.Run(fmt.Sprint("ended=", ended), func(b *testing.B) {
+			s := openAt(b, sqlite.Config{Path: filepath.Join(b.TempDir(), "queue.db"), Relaxed: true})
+			apply(b, s, []consign.Change{submitted(newJob(-1))}) // that the others are copied from
+			finish(b, s, ended)
+			cycle(b, s, 100)
+		})
 	}
 }
 

@@ -32,7 +32,7 @@ type lease struct {
 func (s *Store) resumeLeases(ctx context.Context) error {
 	s.leases.running = make(map[consign.JobID]lease)
 	return s.read(ctx, func(conn *sqlite.Conn) error {
-		return s.jobs(conn, `WHERE state = 3`, nil, func(j *consign.Job) bool {
+		return s.jobs(conn, running, nil, func(j *consign.Job) bool {
 			s.leases.running[j.ID] = lease{true, j.Claim, s.now().Add(j.LeaseFor)}
 			return true
 		})

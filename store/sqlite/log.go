@@ -88,6 +88,11 @@ func unpack(id consign.JobID, text string) (log []consign.LogEntry, bad error) {
 	return log, bad
 }
 
+const (
+	selectLog     = `SELECT n, log FROM jobs WHERE id = ?`
+	selectEntries = `SELECT seq, at, event, state, attempt, worker, reason, report, data FROM entries WHERE n = ? AND seq > ? ORDER BY seq`
+)
+
 // insertEntry keeps the entry unless its job is not there or was forgotten, or
 // its number is taken. The number stands in the column as it was packed, which
 // no text can look like: a quotation mark in one is escaped.
@@ -118,7 +123,7 @@ func writeEntry(conn *sqlite.Conn, e *consign.LogEntry) error {
 func (s *Store) log(conn *sqlite.Conn, id consign.JobID, after consign.Seq, most int) (log []consign.LogEntry, err error) {
 	var n int64
 	var packed []consign.LogEntry
-	err = each(conn, `SELECT n, log FROM jobs WHERE id = ?`, func(a *args) { a.blob(id[:]) }, func(r *row) bool {
+	err = each(conn, selectLog, func(a *args) { a.blob(id[:]) }, func(r *row) bool {
 		n = r.int()
 		var bad error
 		if packed, bad = unpack(id, r.text()); bad != nil {
@@ -130,7 +135,7 @@ func (s *Store) log(conn *sqlite.Conn, id consign.JobID, after consign.Seq, most
 	if err != nil {
 		return nil, err
 	}
-	err = each(conn, `SELECT seq, at, event, state, attempt, worker, reason, report, data FROM entries WHERE n = ? AND seq > ? ORDER BY seq`,
+	err = each(conn, selectEntries,
 		func(a *args) { a.int(n); a.int(int64(after)) },
 		func(r *row) bool {
 			if len(log) >= most {

@@ -47,13 +47,10 @@ func (s *Store) connect(p pool) (*sqlite.Conn, error) {
 	}
 	conn.SetBusyTimeout(busyTimeout)
 	if p == s.writer {
-		err = s.setUpWriter(conn)
-	} else {
-		err = pragma(conn, "PRAGMA query_only = ON")
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
+		if err := s.setUpWriter(conn); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
 	}
 	return conn, nil
 }

@@ -9,7 +9,26 @@ import (
 	"github.com/consignq/consign"
 )
 
-const selectJobs = `SELECT n, id, ` + jobColumns + ` FROM jobs `
+// The queries. A plan test sees to it that each goes by an index, in the order
+// of that index.
+const (
+	selectJobs = `SELECT n, id, ` + jobColumns + ` FROM jobs `
+	byID       = `WHERE id = ?`
+	page       = `WHERE state = 2 AND lane = ? AND (key, id) > (?, ?) ORDER BY key, id`
+	running    = `WHERE state = 3`
+	due        = `WHERE due_at <> 0 ORDER BY due_at`
+	list       = `WHERE id > ?1 AND (?2 = '' OR account = ?2) AND (?3 = 0 OR state = ?3) ORDER BY id`
+
+	firstLane = `SELECT lane, key FROM jobs WHERE state = 2 ORDER BY lane, key LIMIT 1`
+	nextLane  = `SELECT lane, key FROM jobs WHERE state = 2 AND lane > ? ORDER BY lane, key LIMIT 1`
+
+	selectSpec    = `SELECT n, ` + specColumns + ` FROM specs WHERE n = (SELECT n FROM jobs WHERE id = ?)`
+	selectDone    = `SELECT n, ` + doneColumns + ` FROM done WHERE n = (SELECT n FROM jobs WHERE id = ?)`
+	selectEffects = `SELECT n, job, seq, kind, target, amount, reason, at FROM effects ORDER BY n`
+	selectDocs    = `SELECT key, version, body FROM docs WHERE kind = ? AND key > ? ORDER BY key`
+	selectDoc     = `SELECT key, version, body FROM docs WHERE kind = ? AND key = ?`
+	selectCounter = `SELECT value FROM counters WHERE name = ?`
+)
 
 // read calls f with a connection on which all that is read is of one moment.
 // A context that ends interrupts it.
@@ -61,7 +80,7 @@ func (s *Store) jobs(conn *sqlite.Conn, where string, bind func(*args), f func(*
 
 // job returns a job, nil if there is none that can be read.
 func (s *Store) job(conn *sqlite.Conn, id consign.JobID) (job *consign.Job, err error) {
-	err = s.jobs(conn, `WHERE id = ?`, func(a *args) { a.blob(id[:]) }, func(j *consign.Job) bool { job = j; return false })
+	err = s.jobs(conn, byID, func(a *args) { a.blob(id[:]) }, func(j *consign.Job) bool { job = j; return false })
 	return job, err
 }
 
@@ -86,7 +105,7 @@ func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec
 	specs := make([]*consign.Spec, len(ids))
 	err := s.read(ctx, func(conn *sqlite.Conn) error {
 		for i, id := range ids {
-			err := each(conn, `SELECT n, `+specColumns+` FROM specs WHERE n = (SELECT n FROM jobs WHERE id = ?)`, func(a *args) { a.blob(id[:]) },
+			err := each(conn, selectSpec, func(a *args) { a.blob(id[:]) },
 				func(r *row) bool {
 					spec, bad := r.spec(id)
 					if s.report(bad); bad == nil {
@@ -108,7 +127,7 @@ func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec
 func (s *Store) Done(ctx context.Context, id consign.JobID) (done *consign.Done, err error) {
 	err = s.read(ctx, func(conn *sqlite.Conn) error {
 		var bad error
-		err := each(conn, `SELECT n, `+doneColumns+` FROM done WHERE n = (SELECT n FROM jobs WHERE id = ?)`, func(a *args) { a.blob(id[:]) },
+		err := each(conn, selectDone, func(a *args) { a.blob(id[:]) },
 			func(r *row) bool { done, bad = r.done(id); return false })
 		return errors.Join(err, bad)
 	})
@@ -151,14 +170,6 @@ func (s *Store) Lanes(ctx context.Context) (heads []consign.LaneHead, err error)
 	})
 	return heads, err
 }
-
-const (
-	firstLane = `SELECT lane, key FROM jobs WHERE state = 2 ORDER BY lane, key LIMIT 1`
-	nextLane  = `SELECT lane, key FROM jobs WHERE state = 2 AND lane > ? ORDER BY lane, key LIMIT 1`
-	page      = `WHERE state = 2 AND lane = ? AND (key, id) > (?, ?) ORDER BY key, id`
-	due       = `WHERE due_at <> 0 ORDER BY due_at`
-	list      = `WHERE id > ?1 AND (?2 = '' OR account = ?2) AND (?3 = 0 OR state = ?3) ORDER BY id`
-)
 
 // Page implements consign.Store. Jobs that cannot be read are logged and left
 // out.
@@ -212,7 +223,7 @@ func (s *Store) List(ctx context.Context, f consign.Filter, after consign.JobID,
 // left out.
 func (s *Store) Effects(ctx context.Context, n int) (effects []consign.Effect, err error) {
 	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return each(conn, `SELECT n, job, seq, kind, target, amount, reason, at FROM effects ORDER BY n`, nil, func(r *row) bool {
+		return each(conn, selectEffects, nil, func(r *row) bool {
 			if len(effects) >= n {
 				return false
 			}
@@ -239,7 +250,7 @@ func (s *Store) Effects(ctx context.Context, n int) (effects []consign.Effect, e
 // left out.
 func (s *Store) Docs(ctx context.Context, kind, after string, n int) (docs []consign.Doc, err error) {
 	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return each(conn, `SELECT key, version, body FROM docs WHERE kind = ? AND key > ? ORDER BY key`, func(a *args) { a.text(kind); a.text(after) },
+		return each(conn, selectDocs, func(a *args) { a.text(kind); a.text(after) },
 			func(r *row) bool {
 				if len(docs) >= n {
 					return false
@@ -260,7 +271,7 @@ func (s *Store) Doc(ctx context.Context, kind, key string) (consign.Doc, error) 
 	doc := consign.Doc{Kind: kind, Key: key}
 	err := s.read(ctx, func(conn *sqlite.Conn) error {
 		var bad error
-		err := each(conn, `SELECT key, version, body FROM docs WHERE kind = ? AND key = ?`, func(a *args) { a.text(kind); a.text(key) },
+		err := each(conn, selectDoc, func(a *args) { a.text(kind); a.text(key) },
 			func(r *row) bool { doc, bad = r.doc(kind); return false })
 		return errors.Join(err, bad)
 	})
@@ -281,6 +292,6 @@ func (s *Store) Counter(ctx context.Context, name string) (value int64, err erro
 }
 
 func readCounter(conn *sqlite.Conn, name string) (value int64, err error) {
-	err = each(conn, `SELECT value FROM counters WHERE name = ?`, func(a *args) { a.text(name) }, func(r *row) bool { value = r.int(); return false })
+	err = each(conn, selectCounter, func(a *args) { a.text(name) }, func(r *row) bool { value = r.int(); return false })
 	return value, err
 }
