@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/consignq/consign"
@@ -163,48 +160,18 @@ func TestRefusedChange(t *testing.T) {
 // A store whose disk is full says so, loses nothing that it has acknowledged,
 // and goes on when there is room.
 func TestFull(t *testing.T) {
-	t.Run("max_page_count", func(t *testing.T) {
-		s := openAt(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db")})
-		for round := range 50 {
-			full(t, s, round, func(on bool) {
-				limit := "PRAGMA max_page_count = 1" // no more than there are
-				if !on {
-					limit = "PRAGMA max_page_count = 1000000"
-				}
-				if err := s.Do(limit); err != nil {
-					t.Fatal(err)
-				}
-			})
-		}
-	})
-	t.Run("disk", func(t *testing.T) {
-		folder := filepath.Join(t.TempDir(), "disk")
-		if err := os.Mkdir(folder, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if runtime.GOOS != "linux" || syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=2m") != nil {
-			t.Skip("a small disk cannot be mounted here")
-		}
-		t.Cleanup(func() { _ = syscall.Unmount(folder, 0) })
-		s := openAt(t, sqlite.Config{Path: filepath.Join(folder, "queue.db")})
-		ballast := filepath.Join(folder, "ballast")
-		for round := range 5 {
-			full(t, s, round, func(on bool) {
-				if on { // what is free, to the last page
-					f, err := os.Create(ballast)
-					if err != nil {
-						t.Fatal(err)
-					}
-					for err == nil {
-						_, err = f.Write(make([]byte, 4096))
-					}
-					_ = f.Close()
-				} else if err := os.Remove(ballast); err != nil {
-					t.Fatal(err)
-				}
-			})
-		}
-	})
+	s := openAt(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db")})
+	for round := range 50 {
+		full(t, s, round, func(on bool) {
+			limit := "PRAGMA max_page_count = 1" // no more than there are
+			if !on {
+				limit = "PRAGMA max_page_count = 1000000"
+			}
+			if err := s.Do(limit); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 // full writes until there is no room, and then makes some.

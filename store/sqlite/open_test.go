@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,34 +89,6 @@ func TestOpenRefuses(t *testing.T) {
 				t.Error("the file was changed")
 			}
 		})
-	}
-}
-
-// A store whose file this user may not write is refused at once, and not with
-// the first change. The superuser may write any file, so somebody else asks.
-func TestOpenReadOnly(t *testing.T) {
-	if runtime.GOOS != "linux" || os.Getuid() != 0 {
-		t.Skip("only the superuser of a Linux can ask in another's name")
-	}
-	folder := t.TempDir()
-	path, program := filepath.Join(folder, "queue.db"), filepath.Join(folder, "test")
-	if err := openAt(t, sqlite.Config{Path: path}).Close(); err != nil {
-		t.Fatal(err)
-	}
-	binary, err := os.ReadFile(os.Args[0])
-	if err == nil {
-		err = errors.Join(os.WriteFile(program, binary, 0o755), os.Chmod(filepath.Dir(folder), 0o755), os.Chmod(folder, 0o777),
-			os.Chmod(path, 0o444), os.Remove(path+".lock"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), "CONSIGN_OPEN_FILE="+path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.Output()
-	if err != nil || !strings.Contains(string(out), "let this user write the file and its folder") {
-		t.Errorf("somebody who may not write the file was told %q (%v)", out, err)
 	}
 }
 
