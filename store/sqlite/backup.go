@@ -1,12 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"zombiezen.com/go/sqlite"
 
 	"github.com/consignq/consign"
 )
@@ -45,13 +44,10 @@ func (s *Store) copyTo(ctx context.Context, path string) error {
 	defer func() { s.reader <- conn }()
 	conn.SetInterrupt(ctx.Done())
 	defer conn.SetInterrupt(nil)
-	if _, err = run(conn, "VACUUM INTO ?", func(a *args) { a.text(path) }); err != nil && ctx.Err() != nil {
-		return ctx.Err()
+	if _, err = run(conn, "VACUUM INTO ?", func(a *args) { a.text(path) }); err == nil {
+		return nil
 	}
-	if sqlite.ErrCode(err) != sqlite.ResultOK {
-		return explain(err)
-	}
-	return nil
+	return cmp.Or(ctx.Err(), explain(err))
 }
 
 // flush waits until a file or a folder is on the disk.

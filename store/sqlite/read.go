@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -44,13 +45,10 @@ func (s *Store) read(ctx context.Context, f func(conn *sqlite.Conn) error) error
 	conn.SetInterrupt(nil)
 	rollback(conn) // which a reader has nothing to commit in
 	s.reader <- conn
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
+	if err == nil {
+		return nil
 	}
-	if err != nil {
-		return explain(err)
-	}
-	return nil
+	return cmp.Or(ctx.Err(), explain(err))
 }
 
 // report logs a row that is left out of an answer because it cannot be read:
@@ -148,25 +146,18 @@ func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n 
 // lanes and not of jobs.
 func (s *Store) Lanes(ctx context.Context) (heads []consign.LaneHead, err error) {
 	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		query, last := firstLane, ""
-		for n := -1; n < len(heads); {
-			n = len(heads)
-			err := each(conn, query, func(a *args) {
-				if query == nextLane {
-					a.text(last)
-				}
-			}, func(r *row) bool {
-				head := consign.LaneHead{Lane: r.text(), Key: r.time()}
-				heads = append(heads, head)
-				last = head.Lane
+		next := func(query string, bind func(*args)) error {
+			return each(conn, query, bind, func(r *row) bool {
+				heads = append(heads, consign.LaneHead{Lane: r.text(), Key: r.time()})
 				return false
 			})
-			if err != nil {
-				return err
-			}
-			query = nextLane
 		}
-		return nil
+		err := next(firstLane, nil)
+		for n := 0; err == nil && len(heads) > n; {
+			n = len(heads)
+			err = next(nextLane, func(a *args) { a.text(heads[n-1].Lane) })
+		}
+		return err
 	})
 	return heads, err
 }
