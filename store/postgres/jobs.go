@@ -39,6 +39,7 @@ var jobColumns = []column[*row]{
 	col("faults", "integer", func(r *row) int32 { return int32(r.job.Faults) }),
 	col("state", "smallint", func(r *row) int16 { return int16(r.job.State) }),
 	col("ticket", "smallint", func(r *row) int16 { return int16(r.job.Ticket) }),
+	col("notify", "boolean", func(r *row) bool { return r.job.Notify }),
 	col("purged", "boolean", func(r *row) bool { return r.job.Purged }),
 	col("change", "uuid", func(r *row) pgtype.UUID { return uuid(r.job.Change) }),
 	col("claim", "uuid", func(r *row) pgtype.UUID { return pgtype.UUID{Bytes: r.job.Claim, Valid: !r.job.Claim.IsZero()} }),
@@ -72,7 +73,7 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 		&maxAttempts, (*string)(&j.Custody), &inputHash, &j.Account, &j.Lane,
 		&version, (*int64)(&j.Key), (*int64)(&j.ReadyAt), (*int64)(&j.ExcludeUntil), (*int64)(&j.QueueUntil), (*int64)(&j.ClaimedAt),
 		(*int64)(&j.LimitAt), &leaseFor, (*int64)(&j.LeaseUntil), (*int64)(&j.EndedAt), (*int64)(&j.AckedAt), (*int64)(&j.DueAt),
-		&attempt, &faults, &state, &ticket, &j.Purged, (*[16]byte)(&j.Change), &claim, &ran, &ranLast, &j.Reason)
+		&attempt, &faults, &state, &ticket, &j.Notify, &j.Purged, (*[16]byte)(&j.Change), &claim, &ran, &ranLast, &j.Reason)
 	j.QueueTime, j.Offset, j.LeaseFor = duration(queueTime), duration(offset), duration(leaseFor)
 	j.Chars, j.Version = uint32(chars), uint64(version)
 	j.MaxAttempts, j.Attempt, j.Faults = int(maxAttempts), int(attempt), int(faults)

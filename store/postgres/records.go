@@ -29,6 +29,7 @@ var specColumns = []column[*consign.Spec]{
 	col("client_key", "bytea", func(s *consign.Spec) []byte { return s.ClientKey }),
 	col("wraps", "json", func(s *consign.Spec) *string { return encodeWraps(s.Wraps) }),
 	col("signature", "bytea", func(s *consign.Spec) []byte { return s.Signature }),
+	col("webhook", "text", func(s *consign.Spec) string { return s.Webhook }),
 }
 
 func scanSpec(rows pgx.Rows) (*consign.Spec, error) {
@@ -37,7 +38,7 @@ func scanSpec(rows pgx.Rows) (*consign.Spec, error) {
 	var privacy, policy, priority, hardwareTier, tier int16
 	var wraps *string
 	err := rows.Scan((*[16]byte)(&s.ID), &s.Kind, &s.Model, (*string)(&s.Custody), &s.Comparator, &s.Labels, &chars, &vram,
-		&privacy, &policy, &priority, &hardwareTier, &tier, &s.Header, &s.Payload, &s.ClientKey, &wraps, &s.Signature)
+		&privacy, &policy, &priority, &hardwareTier, &tier, &s.Header, &s.Payload, &s.ClientKey, &wraps, &s.Signature, &s.Webhook)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,13 @@ import (
 
 // The columns of each table in the order in which they are bound and read.
 const (
-	jobColumns = `version, change_id, state, account, lane, key_offset, custody, input_hash, price, created_at, deadline, queue_time, chars,
+	jobColumns = `version, change_id, state, account, lane, key_offset, custody, input_hash, price, created_at, deadline, queue_time, chars, notify,
 		ticket, ready_at, key, last_worker, exclude_until, queue_until, attempt, max_attempts, faults, claim, worker, claimed_at, limit_at,
 		lease_for, lease_until, ended_at, acked_at, purged, reason, due_at`
-	jobCount    = 33
+	jobCount    = 34
 	specColumns = `kind, model, custody, comparator, privacy, policy, priority, hardware_tier, vram, labels, chars, tier,
-		client_key, wraps, signature, header, payload`
-	specCount   = 17
+		client_key, wraps, signature, webhook, header, payload`
+	specCount   = 18
 	doneColumns = `claim, worker, exit_status, digest, accepted_at, verification, record, acceptance, compare_t, compare_r, sketch, result`
 	doneCount   = 12
 )
@@ -35,6 +35,7 @@ func (a *args) job(j *consign.Job, leaseUntil consign.Instant) {
 	a.time(j.Deadline)
 	a.duration(j.QueueTime)
 	a.int(int64(j.Chars))
+	a.bool(j.Notify)
 	a.int(int64(j.Ticket))
 	a.time(j.ReadyAt)
 	a.time(j.Key)
@@ -75,6 +76,7 @@ func (r *row) job() (*consign.Job, error) {
 	j.Deadline = r.time()
 	j.QueueTime = r.duration()
 	j.Chars = small[uint32](r)
+	j.Notify = r.bool()
 	j.Ticket = small[consign.TicketKind](r)
 	j.ReadyAt = r.time()
 	j.Key = r.time()
@@ -125,6 +127,7 @@ func (a *args) spec(s *consign.Spec) {
 	a.blob(s.ClientKey)
 	a.json(s.Wraps, s.Wraps == nil)
 	a.blob(s.Signature)
+	a.text(s.Webhook)
 	a.blob(s.Header)
 	a.blob(s.Payload)
 }
@@ -148,6 +151,7 @@ func (r *row) spec(id consign.JobID) (*consign.Spec, error) {
 	s.ClientKey = r.blob()
 	r.json(&s.Wraps)
 	s.Signature = r.blob()
+	s.Webhook = r.text()
 	s.Header = r.blob()
 	s.Payload = r.blob()
 	return s, r.corrupt("specs", n)

@@ -37,6 +37,7 @@ CREATE TABLE @jobs (
   faults        integer NOT NULL,
   state         smallint NOT NULL,
   ticket        smallint NOT NULL,
+  notify        boolean NOT NULL, -- has a webhook
   purged        boolean NOT NULL,
   forgotten     boolean NOT NULL, -- spec, result and log are gone and stay so
   change        uuid    NOT NULL,
@@ -69,7 +70,8 @@ CREATE TABLE @specs (
   payload       bytea,   -- ciphertext when sealed
   client_key    bytea,
   wraps         json,
-  signature     bytea
+  signature     bytea,
+  webhook       text     NOT NULL
 );
 
 -- What a job ends with: its result and receipt.

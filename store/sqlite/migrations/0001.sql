@@ -19,6 +19,7 @@ CREATE TABLE jobs (
 	deadline      INTEGER NOT NULL,
 	queue_time    INTEGER NOT NULL,
 	chars         INTEGER NOT NULL,
+	notify        INTEGER NOT NULL,
 	ticket        INTEGER NOT NULL,
 	ready_at      INTEGER NOT NULL,
 	key           INTEGER NOT NULL,
@@ -64,6 +65,7 @@ CREATE TABLE specs (
 	client_key    BLOB,
 	wraps         TEXT, -- JSON
 	signature     BLOB,
+	webhook       TEXT    NOT NULL,
 	header        BLOB,
 	payload       BLOB
 );
