@@ -70,7 +70,7 @@ func BenchmarkEnded(b *testing.B) {
 	for _, ended := range []int{1000, 1_000_000} {
 		b.Run(fmt.Sprint("ended=", ended), func(b *testing.B) {
 			s := openAt(b, sqlite.Config{Path: filepath.Join(b.TempDir(), "queue.db"), Relaxed: true})
-			apply(b, s, []consign.Change{submitted(newJob(-1))}) // that the others are copied from
+			apply(b, s, []consign.Change{submitted(newJob(1 << 30))}) // that the others are copied from
 			finish(b, s, ended)
 			cycle(b, s, 100)
 		})

@@ -96,3 +96,15 @@ func TestViews(t *testing.T) {
 		}
 	}
 }
+
+// A job that was forgotten has no log, though it is written again.
+func TestForgottenLog(t *testing.T) {
+	s := openAt(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db")})
+	job := newJob(1)
+	forgotten, again := claimed(job), completed(claimed(job).Job)
+	forgotten.Forget, again.Guard, again.Done = true, nil, nil
+	apply(t, s, []consign.Change{submitted(job), forgotten, again})
+	if log, err := s.Log(t.Context(), job.ID, 0, 10); err != nil || len(log) != 0 {
+		t.Errorf("its log is %v (%v)", log, err)
+	}
+}
