@@ -155,6 +155,7 @@ const (
 	DocWorker  = "worker"  // WorkerRecord, by worker ID
 	DocPairing = "pairing" // Pairing, by account and worker ID
 	DocPause   = "pause"   // by what is paused
+	DocPeer    = "peer"    // a queue that has workers, by its name among its peers
 )
 
 // LaneHead is a lane that has queued jobs and the smallest key in it.
