@@ -36,6 +36,7 @@ const (
 
 // follow looks for what others have done until ctx is done.
 func (q *Queue) follow(ctx context.Context) {
+	peers := newPeers(q)
 	timer := time.NewTicker(lookEvery)
 	defer timer.Stop()
 	for n := 1; ; n++ {
@@ -52,6 +53,7 @@ func (q *Queue) follow(ctx context.Context) {
 		}
 		if n%lookRarely == 0 {
 			q.lookAtDocs(ctx)
+			peers.look(ctx)
 		}
 		q.lookAtTopics(ctx)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -314,6 +315,64 @@ func TestDeadQueueIsRescued(t *testing.T) {
 		}
 		if err := complete(t.Context(), session, second); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// masks notes which shards a queue reads.
+type masks struct {
+	*telling
+	mu   sync.Mutex
+	last uint16
+}
+
+func (s *masks) Page(ctx context.Context, lane string, shards uint16, after consign.Place, n int) ([]*consign.Job, error) {
+	s.mu.Lock()
+	s.last = shards
+	s.mu.Unlock()
+	return s.Store.Page(ctx, lane, shards, after, n)
+}
+
+func (s *masks) read() uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// Queues that share a store read shards of their own, take what others leave
+// lying, and read all once they are alone.
+func TestPeersShareShards(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := memdb.New()
+		a, b := &masks{telling: &telling{s, nil}}, &masks{telling: &telling{s, nil}}
+		p := newCouple(t, a, b, func(c *consign.Config) { c.Lease = time.Hour })
+		first, second := openSession(t, p.a, seededIdentity(1), benchCaps), openSession(t, p.b, seededIdentity(2), benchCaps)
+		time.Sleep(5 * time.Second) // both are known
+		const jobs = 2000
+		submitAll(t, p.a, benchRequests(jobs, "m"))
+		run := func(s consign.Session, n int) {
+			t.Helper()
+			for range n {
+				a, err := s.Claim(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := complete(t.Context(), s, a); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 6 {
+			run(first, 100)
+			run(second, 100)
+		}
+		if a.read() == 0 || b.read() == 0 || a.read()&b.read() != 0 || a.read()|b.read() != consign.AllShards {
+			t.Errorf("they read the shards %016b and %016b", a.read(), b.read())
+		}
+		p.end() // with whatever is left in its shards
+		run(second, jobs-1200)
+		if b.read() != consign.AllShards {
+			t.Errorf("the queue that is left reads the shards %016b", b.read())
 		}
 	})
 }

@@ -31,6 +31,7 @@ type Queue struct {
 	nonces   nonces
 	guesses  guesses
 	waiting  atomic.Bool   // a worker waits for a job
+	staffed  atomic.Bool   // there are workers
 	nudge    chan struct{} // receives when others are said to have queued jobs
 
 	admin        sync.Mutex    // held while a pairing or pause is written and passed on
@@ -126,6 +127,7 @@ func (q *Queue) loop(ctx context.Context, e *engine) {
 		pending -= answersIn(inputs)
 		out := e.Step(q.now(), inputs)
 		q.waiting.Store(len(e.waiters) > 0)
+		q.staffed.Store(len(e.workers) > 0)
 		pending += q.carryOut(out)
 		q.inbox.recycle(inputs)
 		if drained != 0 && pending == 0 && q.inbox.empty() && (q.now() >= drained || !e.holds()) {
@@ -233,7 +235,7 @@ func (q *Queue) read(out *output) (n int) {
 			task(func(ctx context.Context) input { d, err := s.Done(ctx, r.id); return inDone{r.op, d, err} })
 		case readPage:
 			task(func(ctx context.Context) input {
-				page, err := s.Page(ctx, r.lane.text, AllShards, r.after, r.n)
+				page, err := s.Page(ctx, r.lane.text, r.shards, r.after, r.n)
 				return inPage{r.lane, r.n, page, err}
 			})
 		case readDue:

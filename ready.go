@@ -31,7 +31,8 @@ const (
 //
 // Every queued job of the lane that this process knows of is in the window, or
 // kept aside until it is ready, or being claimed, or comes after last in the
-// store, and then more is set.
+// store, and then more is set. Jobs of shards that other queues read it learns
+// of when they stay at the front of the line (see unknown).
 type lane struct {
 	Lane
 	text  string
@@ -42,6 +43,7 @@ type lane struct {
 	last    Place   // how far the store is known
 	floor   Instant // with more: no ticket after last has a smaller key
 	loading bool
+	steal   bool    // the next page is of all shards
 	late    []*Job  // came in during a load, for the store to keep
 	anew    bool    // what is being loaded is out of date: rescan
 	resume  Instant // the store has nothing ready before this; 0: unknown

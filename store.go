@@ -158,6 +158,7 @@ const (
 	DocPairingCodes = "pairing_codes" // those of an account, by account
 	DocPause        = "pause"         // by what is paused
 	DocWebhook      = "webhook"       // Delivery, by OutboxKey
+	DocPeer         = "peer"          // a queue that has workers, by its name among its peers
 )
 
 // LaneHead is a lane that has queued jobs and the smallest key in it.
