@@ -29,7 +29,9 @@ func RegistrationMessage(queue QueueID, origin string, nonce, keyBundle []byte) 
 	return lp.Append(nil, []byte("consign/register/v1"), queue[:], []byte(origin), nonce, bundle[:])
 }
 
-// nonces makes challenges that are good for a minute, and once.
+// nonces makes challenges that are good for a minute, and once at each queue.
+// Queues that share an identity take each other's, since a worker's two calls
+// may reach two of them.
 type nonces struct {
 	secret [32]byte
 	mu     sync.Mutex
