@@ -88,7 +88,7 @@ type Result struct {
 	consign.JobInfo
 	// Empty where Config.Unverified is set.
 	Receipt    consign.Receipt
-	Record     consign.Record     // what the worker signed
+	Record     consign.Record     // what the worker signed; empty for a foreign one
 	Acceptance consign.Acceptance // what the queue signed
 }
 
@@ -150,12 +150,17 @@ func (c *Client) Run(ctx context.Context, r consign.SubmitRequest) (Result, erro
 // request and this result: the worker's signature over its record, with the
 // key that Config.WorkerKey has for the worker; that the record names queue,
 // job, claim, kind, model, input, result and exit status; its PoE; and the
-// queue's acceptance of it, with Config.QueueKey.
+// queue's acceptance of it, with Config.QueueKey. Of a foreign worker's result,
+// whose Verification says so, it checks what that signed, which is less: the
+// job and the output.
 //
 // A receipt that does not hold is a *consign.ReceiptError, which wraps
 // consign.ErrBadReceipt and names the field. Other errors are Receipt's and
 // WorkerKey's.
 func (c *Client) Verify(ctx context.Context, r consign.SubmitRequest, job consign.JobInfo) (Result, error) {
+	if job.Verification == consign.VerificationSignature {
+		return c.verifyForeign(ctx, r, job)
+	}
 	res := Result{JobInfo: job}
 	key, err := c.cfg.WorkerKey(job.Worker)
 	if err != nil {
@@ -192,6 +197,28 @@ func (c *Client) Verify(ctx context.Context, r consign.SubmitRequest, job consig
 		return bad("acceptance.custody", fmt.Sprintf("is %q, not %q", acceptance.Custody, r.Custody))
 	}
 	res.Receipt, res.Record, res.Acceptance = receipt, record, acceptance
+	return res, nil
+}
+
+// verifyForeign is Verify for the result of a foreign worker.
+func (c *Client) verifyForeign(ctx context.Context, r consign.SubmitRequest, job consign.JobInfo) (Result, error) {
+	res := Result{JobInfo: job}
+	receipt, err := c.Receipt(ctx, job.ID)
+	if err != nil {
+		return res, err
+	}
+	id := job.ID
+	if !r.ID.IsZero() {
+		id = r.ID
+	}
+	acceptance, err := receipt.VerifyForeign(job.Worker, consign.Exchange{Queue: c.cfg.QueueKey, Job: id, Result: job.Result})
+	switch {
+	case err != nil:
+		return res, err
+	case acceptance.Custody != r.Custody:
+		return res, &consign.ReceiptError{Field: "acceptance.custody", Problem: fmt.Sprintf("is %q, not %q", acceptance.Custody, r.Custody), Err: consign.ErrBadReceipt}
+	}
+	res.Receipt, res.Acceptance = receipt, acceptance
 	return res, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/consignq/consign"
@@ -45,8 +46,18 @@ func (l *link) drop(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.end()
+	if c, ok := s.Session.(io.Closer); ok {
+		_ = c.Close() // it has ended
+	}
 	if l.now == s {
 		l.now = nil
+	}
+}
+
+// close ends the current session, if there is one.
+func (l *link) close() {
+	if s := l.current(); s != nil {
+		l.drop(s)
 	}
 }
 
