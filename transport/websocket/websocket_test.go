@@ -26,6 +26,11 @@ func serve(t testing.TB, c websocket.Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveHandler(t, h)
+}
+
+func serveHandler(t testing.TB, h *websocket.Handler) string {
+	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	t.Cleanup(h.Close)
