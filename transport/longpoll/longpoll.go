@@ -13,13 +13,13 @@
 package longpoll
 
 import (
+	"crypto/rand"
 	_ "embed"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/consignq/consign"
 )
@@ -110,7 +110,8 @@ func (c *Config) validate() error {
 // handler is what NewHandler returns.
 type handler struct {
 	Config
-	mux      *http.ServeMux
+	mux      *http.ServeMux // every pattern, and "/" for the rest
+	paths    *http.ServeMux // without that, so that it knows a wrong method from a wrong path
 	origin   *http.CrossOriginProtection
 	limits   limits
 	sessions sessions
@@ -126,9 +127,10 @@ func NewHandler(c Config) (http.Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	h := &handler{Config: c, mux: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	h := &handler{Config: c, mux: http.NewServeMux(), paths: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
 	h.limits.init(c.Rate, c.Burst)
 	h.sessions.init(c.MaxSessions)
+	h.handle("/", h.unrouted)
 	h.handle("GET /healthz", h.healthz)
 	h.handle("GET /readyz", h.readyz)
 	h.handle("GET /openapi.yaml", h.openapi)
@@ -142,36 +144,47 @@ func NewHandler(c Config) (http.Handler, error) {
 }
 
 func (h *handler) handle(pattern string, f func(*call) error) {
-	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	serve := func(w http.ResponseWriter, r *http.Request) {
 		c := &call{w: w, r: r, h: h}
 		if err := f(c); err != nil {
 			c.fail(err)
 		}
-	})
+	}
+	h.mux.HandleFunc(pattern, serve)
+	if pattern != "/" {
+		h.paths.HandleFunc(pattern, serve)
+	}
 }
 
-// ServeHTTP implements http.Handler. What the router refuses becomes a problem
-// like any other.
+// ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	c := &call{w: w, r: r, h: h}
 	if err := h.origin.Check(r); err != nil {
-		c.fail(&refusal{http.StatusForbidden, "cross_origin", consign.FieldError{Field: "origin", Problem: "is another site's page", Remedy: "send the request from a program, or from a page of this origin"}})
+		(&call{w: w, r: r, h: h}).fail(&refusal{http.StatusForbidden, "cross_origin", consign.FieldError{Field: "origin", Problem: "is another site's page", Remedy: "send the request from a program, or from a page of this origin"}})
 		return
 	}
-	if _, pattern := h.mux.Handler(r); pattern != "" {
-		h.mux.ServeHTTP(w, r)
+	if path.Clean(r.URL.Path) != r.URL.Path { // the router would redirect
+		(&call{w: w, r: r, h: h}).fail(noEndpoint(r.URL.Path))
 		return
 	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// unrouted answers what no pattern matches: there is no such path, or it does
+// not take the method.
+func (h *handler) unrouted(c *call) error {
 	probe := probe{header: http.Header{}}
-	h.mux.ServeHTTP(&probe, r)
+	h.paths.ServeHTTP(&probe, c.r)
 	if allow := probe.header.Get("Allow"); probe.status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", allow)
-		c.fail(&refusal{probe.status, "method_not_allowed", consign.FieldError{Field: "method", Problem: "is " + r.Method, Remedy: "use one of " + allow}})
-		return
+		c.w.Header().Set("Allow", allow)
+		return &refusal{probe.status, "method_not_allowed", consign.FieldError{Field: "method", Problem: fmt.Sprintf("is %.20q", c.r.Method), Remedy: "use one of " + allow}}
 	}
-	c.fail(&refusal{http.StatusNotFound, "no_such_endpoint", consign.FieldError{Field: "path", Problem: fmt.Sprintf("is no endpoint: %.80q", r.URL.Path), Remedy: "see /openapi.yaml for those that are"}})
+	return noEndpoint(c.r.URL.Path)
+}
+
+func noEndpoint(name string) error {
+	return &refusal{http.StatusNotFound, "no_such_endpoint", consign.FieldError{Field: "path", Problem: fmt.Sprintf("is no endpoint: %.80q", name), Remedy: "see /openapi.yaml for those that are"}}
 }
 
 // probe takes what the router says of a request that it has no handler for.
