@@ -54,7 +54,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: ## Go benchmarks: BENCH, BENCHTIME, COUNT
-	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./bench/...
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./transport/longpoll ./bench/...
 
 .PHONY: quickstart
 quickstart: ## the example of the README: one program, a queue and its workers

@@ -1,8 +1,12 @@
 package longpoll_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -50,6 +54,44 @@ func benchClaimComplete(b *testing.B, slots int) {
 				if err := session.Complete(b.Context(), consign.Completion{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}, Result: a.Payload}); err != nil {
 					b.Error(err)
 				}
+			}
+		})
+	}
+	group.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+}
+
+// BenchmarkBareHTTP is what the same two requests cost when nobody does
+// anything: net/http with bodies of about the same sizes. The benchmark above is
+// read beside it.
+func BenchmarkBareHTTP(b *testing.B) {
+	for _, callers := range []int{8, 64, 256} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) { benchBareHTTP(b, callers) })
+	}
+}
+
+func benchBareHTTP(b *testing.B, callers int) {
+	answer := make([]byte, 400)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = w.Write(answer)
+	}))
+	defer srv.Close()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
+	var left atomic.Int64
+	left.Store(2 * int64(b.N))
+	b.ResetTimer()
+	var group sync.WaitGroup
+	for range callers {
+		group.Go(func() {
+			for left.Add(-1) >= 0 {
+				resp, err := client.Post(srv.URL, "application/msgpack", bytes.NewReader(answer[:200]))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
 			}
 		})
 	}

@@ -84,6 +84,7 @@ type request struct {
 
 	answer consign.Assignment
 	err    error
+	sent   bool      // the answer went out to somebody
 	until  time.Time // the answer is kept for so long; its lease is over then
 }
 
@@ -117,11 +118,17 @@ func (s *session) claim(ctx context.Context, name string) (consign.Assignment, e
 		switch {
 		case !first && ctx.Err() != nil:
 			return consign.Assignment{}, ctx.Err()
-		case !first && errors.Is(r.err, context.Canceled): // the first one has gone: go on for it
-			continue
+		case !first && (errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded)) && !s.isAbandoned(r):
+			continue // the first one has gone, or waited long enough: go on for it
 		}
 		return r.answer, r.err
 	}
+}
+
+func (s *session) isAbandoned(r *request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.abandoned
 }
 
 // settle keeps a request's answer, or gives it back where nobody wants it.
@@ -146,13 +153,30 @@ func (s *session) settle(name string, r *request, answer consign.Assignment, err
 	}
 }
 
-// missed says that an answer could not be delivered: it is given back unless
-// somebody asks for it soon, or the worker proves to have it.
+// sent says that an answer goes out to somebody.
+func (s *session) sent(claim consign.ClaimID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.requests[s.claims[claim]]; r != nil {
+		r.sent = true
+	}
+}
+
+// missed says that there was nobody to send an answer to: it is given back
+// unless somebody asks for it soon, or the worker proves to have it.
 func (s *session) missed(claim consign.ClaimID) {
 	time.AfterFunc(grace, func() {
-		if r := s.forget(claim); r != nil {
-			s.giveBack(r.answer)
+		s.mu.Lock()
+		name := s.claims[claim]
+		r := s.requests[name]
+		if r == nil || r.sent {
+			s.mu.Unlock()
+			return
 		}
+		delete(s.claims, claim)
+		delete(s.requests, name)
+		s.mu.Unlock()
+		s.giveBack(r.answer)
 	})
 }
 

@@ -155,6 +155,7 @@ func (h *handler) claim(c *call) error {
 	case err != nil:
 		return err
 	}
+	s.sent(a.Claim)
 	return c.answer(http.StatusOK, wire.NewAssignment(a))
 }
 

@@ -1,0 +1,201 @@
+package longpoll
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/consignq/consign"
+)
+
+// oneJob is a queue's session that has one job after a while, and counts what
+// comes back.
+type oneJob struct {
+	consign.Session
+	after time.Duration
+
+	mu       sync.Mutex
+	claims   int
+	released int
+}
+
+func (o *oneJob) Claim(ctx context.Context) (consign.Assignment, error) {
+	o.mu.Lock()
+	o.claims++
+	o.mu.Unlock()
+	select {
+	case <-time.After(o.after):
+		return consign.Assignment{Job: consign.JobID{1}, Claim: consign.ClaimID{2}, Lease: time.Minute}, nil
+	case <-ctx.Done():
+		return consign.Assignment{}, ctx.Err()
+	}
+}
+
+func (o *oneJob) Release(context.Context, consign.Release) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.released++
+	return nil
+}
+
+func (o *oneJob) counts() (claims, released int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.claims, o.released
+}
+
+func newSession(t *testing.T, api consign.Session) *session {
+	t.Helper()
+	var all sessions
+	all.init(1)
+	token, _, err := all.add(consign.WorkerID{}, api)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := all.get(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// in runs f in a bubble with a session of a queue that has a job after a
+// while.
+func in(t *testing.T, after time.Duration, f func(*testing.T, *session, *oneJob)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		api := &oneJob{after: after}
+		f(t, newSession(t, api), api)
+	})
+}
+
+func TestMissedAnswerIsGivenBack(t *testing.T) {
+	in(t, 0, func(t *testing.T, s *session, api *oneJob) {
+		a, err := s.claim(t.Context(), "n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.missed(a.Claim)
+		time.Sleep(2 * grace)
+		if _, released := api.counts(); released != 1 || len(s.requests)+len(s.claims) != 0 {
+			t.Errorf("%d releases, and %d requests are kept", released, len(s.requests))
+		}
+	})
+}
+
+// TestMissedAnswerIsFetched: whoever asks again has it, and keeps it, however
+// long it is silent then.
+func TestMissedAnswerIsFetched(t *testing.T) {
+	in(t, 0, func(t *testing.T, s *session, api *oneJob) {
+		a, _ := s.claim(t.Context(), "n")
+		s.missed(a.Claim)
+		time.Sleep(grace / 2)
+		again, err := s.claim(t.Context(), "n")
+		if err != nil || again.Claim != a.Claim {
+			t.Fatalf("%+v, %v", again, err)
+		}
+		s.sent(again.Claim)
+		time.Sleep(2 * grace)
+		if claims, released := api.counts(); claims != 1 || released != 0 {
+			t.Errorf("%d claims, %d releases", claims, released)
+		}
+	})
+}
+
+// TestOneClaimForManyRequests: requests of one name get one job, also where the
+// first is gone or its wait is over before the job comes.
+func TestOneClaimForManyRequests(t *testing.T) {
+	for what, patience := range map[string]time.Duration{"all wait": time.Hour, "the first gives up": 5 * time.Second} {
+		for _, cut := range []bool{false, true} {
+			in(t, 10*time.Second, func(t *testing.T, s *session, api *oneJob) {
+				first, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				if cut {
+					time.AfterFunc(patience/2, cancel)
+				}
+				go s.claim(first, "n")
+				synctest.Wait()
+				var group sync.WaitGroup
+				for range 3 {
+					group.Go(func() {
+						if a, err := s.claim(t.Context(), "n"); err != nil || a.Claim != (consign.ClaimID{2}) {
+							t.Errorf("%s: %+v, %v", what, a, err)
+						}
+					})
+				}
+				group.Wait()
+				if claims, released := api.counts(); claims > 2 || released != 0 {
+					t.Errorf("%s: %d claims, %d releases", what, claims, released)
+				}
+			})
+		}
+	}
+}
+
+// TestAbandoned: a request that is taken back gets no job, nor do its doubles,
+// and gives back the one that it has got.
+func TestAbandoned(t *testing.T) {
+	in(t, 10*time.Second, func(t *testing.T, s *session, api *oneJob) {
+		for range 2 {
+			go func() {
+				if _, err := s.claim(t.Context(), "n"); !errors.Is(err, context.Canceled) {
+					t.Errorf("an abandoned request ended with %v", err)
+				}
+			}()
+		}
+		synctest.Wait()
+		s.abandon("n")
+		synctest.Wait()
+		if claims, _ := api.counts(); claims != 1 || len(s.requests) != 0 {
+			t.Errorf("%d claims, and %d requests are kept", claims, len(s.requests))
+		}
+		if _, err := s.claim(t.Context(), "m"); err != nil {
+			t.Fatal(err)
+		}
+		s.abandon("m")
+		synctest.Wait()
+		if _, released := api.counts(); released != 1 {
+			t.Errorf("%d releases", released)
+		}
+	})
+}
+
+// TestNamedClaimIsKept: once the worker has named its claim, nothing gives it
+// back.
+func TestNamedClaimIsKept(t *testing.T) {
+	in(t, 0, func(t *testing.T, s *session, api *oneJob) {
+		a, _ := s.claim(t.Context(), "n")
+		s.missed(a.Claim)
+		s.forget(a.Claim)
+		s.abandon("n")
+		time.Sleep(2 * grace)
+		if _, released := api.counts(); released != 0 {
+			t.Errorf("%d releases", released)
+		}
+	})
+}
+
+// TestSessionsEnd: a token is good for an hour, and old sessions make room.
+func TestSessionsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all sessions
+		all.init(1)
+		token, _, err := all.add(consign.WorkerID{}, &oneJob{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); !errors.Is(err, consign.ErrBusy) {
+			t.Errorf("one session too many: %v", err)
+		}
+		time.Sleep(sessionLife + time.Second)
+		if _, err := all.get(token); !errors.Is(err, consign.ErrSession) {
+			t.Errorf("after its life: %v", err)
+		}
+		if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); err != nil {
+			t.Errorf("in place of an old one: %v", err)
+		}
+	})
+}
