@@ -201,13 +201,15 @@ func (f *foreigner) about(in *foreignFrame) error {
 	case wire.FrameRelease:
 		err = f.session.Release(f.ctx, consign.Release{Claim: held, Reason: in.Reason})
 	}
-	if err == nil && in.Type != wire.FrameReport || errors.Is(err, consign.ErrBadResult) || errors.Is(err, consign.ErrLeaseLost) {
-		f.over(held)
-	}
 	if err != nil {
-		return err
+		f.fail(in.Job, err)
+	} else {
+		_ = f.send(foreignAnswer{Type: wire.FrameAck, Job: in.Job}) // or the connection is over
 	}
-	return f.send(foreignAnswer{Type: wire.FrameAck, Job: in.Job})
+	if err == nil && in.Type != wire.FrameReport || errors.Is(err, consign.ErrBadResult) || errors.Is(err, consign.ErrLeaseLost) {
+		f.over(held) // after the answer, so that the next job comes after it
+	}
+	return nil
 }
 
 // complete hands a result in. Of an output that is a JSON string that is its

@@ -84,24 +84,22 @@ func giveBack(s consign.Session, claim consign.Claim) {
 
 // frame takes what the worker sent. Requests are worked on beside each other.
 func (p *peer) frame(data []byte) {
-	var f wire.Frame
-	if err := p.codec.DecodeAnswer(data, &f); err != nil {
+	f, err := p.codec.DecodeHead(data)
+	if err != nil {
 		p.fail(f, err)
 		return
 	}
 	switch f.Type {
-	case wire.FrameChallenge:
-		p.challenge(f)
+	case wire.FrameChallenge, wire.FrameCancel, wire.FramePing, wire.FrameClaim:
+		if err := p.codec.Decode(data, &f); err != nil { // there is nothing but a head
+			p.fail(f, err)
+			return
+		}
+		p.bare(f)
 	case wire.FrameRegister:
 		p.register(f, data)
-	case wire.FrameCancel:
-		p.cancel(f.ID)
-	case wire.FramePing:
-		p.answer(f, nil)
 	case wire.FrameAck:
 		p.acknowledged(f, data)
-	case wire.FrameClaim:
-		p.claim(f)
 	case wire.FrameHeartbeat:
 		request(p, f, data, p.heartbeat)
 	case wire.FrameReport:
@@ -116,6 +114,20 @@ func (p *peer) frame(data []byte) {
 		request(p, f, data, p.pair)
 	default:
 		p.fail(f, fieldError("type", fmt.Sprintf("is %.80q", f.Type), "send one of the frames of docs/wire-protocol.md"))
+	}
+}
+
+// bare takes a frame that carries nothing.
+func (p *peer) bare(f wire.Frame) {
+	switch f.Type {
+	case wire.FrameChallenge:
+		p.challenge(f)
+	case wire.FrameCancel:
+		p.cancel(f.ID)
+	case wire.FramePing:
+		p.answer(f, nil)
+	case wire.FrameClaim:
+		p.claim(f)
 	}
 }
 

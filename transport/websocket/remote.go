@@ -64,8 +64,8 @@ func (r *remote) read() {
 		if err != nil {
 			return
 		}
-		var f wire.Frame
-		if r.codec.DecodeAnswer(data, &f) != nil {
+		f, err := r.codec.DecodeHead(data)
+		if err != nil {
 			return // that is no coordinator
 		}
 		r.mu.Lock()

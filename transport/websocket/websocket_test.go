@@ -1,6 +1,7 @@
 package websocket_test
 
 import (
+	"log/slog"
 	"net/http/httptest"
 	"testing"
 
@@ -22,6 +23,7 @@ func TestWorker(t *testing.T) {
 // serve serves a handler until the test has ended, and returns its URL.
 func serve(t testing.TB, c websocket.Config) string {
 	t.Helper()
+	c.Logger = slog.New(slog.DiscardHandler)
 	h, err := websocket.NewHandler(c)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,14 @@
 package wire
 
-import "github.com/consignq/consign"
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/consignq/consign"
+)
 
 // The frames of a WebSocket. A frame is one message and one value: the members
 // of Frame and, beside them, those of what the frame carries.
@@ -32,6 +40,63 @@ const (
 	FrameAck        = "ack"           // it is done; of a worker: it has the job
 	FrameError      = "error"         //
 )
+
+// DecodeHead reads what a frame begins with, to tell how to read the whole: the
+// rest may be long, and is looked at only where the head is not in front, as
+// Encode puts it. It returns a *consign.FieldError.
+func (c Codec) DecodeHead(data []byte) (Frame, error) {
+	f, ok := c.peek(data)
+	if ok {
+		return f, nil
+	}
+	var whole Frame
+	err := c.DecodeAnswer(data, &whole)
+	return whole, err
+}
+
+// peek reads a head that is in front.
+func (c Codec) peek(data []byte) (f Frame, ok bool) {
+	if c == Msgpack {
+		return peekMsgpack(data)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var tokens [5]json.Token
+	for i := range tokens {
+		var err error
+		if tokens[i], err = dec.Token(); err != nil {
+			return f, false
+		}
+	}
+	name, isText := tokens[2].(string)
+	id, isNumber := tokens[4].(json.Number)
+	if tokens[0] != json.Delim('{') || tokens[1] != "type" || !isText || tokens[3] != "id" || !isNumber {
+		return f, false
+	}
+	n, err := strconv.ParseUint(id.String(), 10, 64)
+	return Frame{name, n}, err == nil
+}
+
+func peekMsgpack(data []byte) (f Frame, ok bool) {
+	dec := msgpack.GetDecoder()
+	defer msgpack.PutDecoder(dec)
+	dec.Reset(bytes.NewReader(data))
+	n, err := dec.DecodeMapLen()
+	if err != nil || n < 2 {
+		return f, false
+	}
+	if name, err := dec.DecodeString(); err != nil || name != "type" {
+		return f, false
+	}
+	if f.Type, err = dec.DecodeString(); err != nil {
+		return f, false
+	}
+	if name, err := dec.DecodeString(); err != nil || name != "id" {
+		return f, false
+	}
+	f.ID, err = dec.DecodeUint64()
+	return f, err == nil
+}
 
 // ChallengeFrame answers a request for a challenge.
 type ChallengeFrame struct {

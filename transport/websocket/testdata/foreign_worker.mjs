@@ -26,7 +26,7 @@ const upgrade = http.get(url.replace("ws:", "http:"), {
 upgrade.on("response", (r) => { console.error("refused:", r.statusCode); r.on("data", (d) => console.error(String(d))); process.exitCode = 1; });
 upgrade.on("upgrade", (_, socket, head) => {
   const send = (v) => socket.write(frame(1, Buffer.from(typeof v === "string" ? v : JSON.stringify(v))));
-  let done = 0;
+  let done = 0, ran = 0;
   const got = (m) => {
     console.log(JSON.stringify(m));
     if (m.type === "job_assign") run(m);
@@ -35,7 +35,7 @@ upgrade.on("upgrade", (_, socket, head) => {
   const run = (job) => {
     const text = job.payload.text ?? job.payload;
     // Outputs of three kinds: a string, an object, and one with odd spaces.
-    const output = [JSON.stringify(`${text}! \u00e9 \u2028 "quoted"`), JSON.stringify({ said: text }), `{ "said" :  "${text}" , "n":1.50 }`][done % 3];
+    const output = [JSON.stringify(`${text}! \u00e9 \u2028 "quoted"`), JSON.stringify({ said: text }), `{ "said" :  "${text}" , "n":1.50 }`][ran++ % 3];
     const value = JSON.parse(output);
     const bytes = typeof value === "string" ? value : output;
     const receipt = {
