@@ -240,8 +240,12 @@ func TestForeignGetsNothingSealed(t *testing.T) {
 				if a, err := s.Claim(ctx); err == nil {
 					t.Errorf("it gets a payload in the custody %s", a.Custody)
 				}
-				if now, err := r.sub.Get(t.Context(), job.ID); err != nil || now.State != consign.StateQueued {
+				now, err := r.sub.Get(t.Context(), job.ID)
+				if err != nil || now.State != consign.StateQueued {
 					t.Errorf("the job is %s, %v", now.State, err)
+				}
+				if scheduler == nil && now.Attempts != 0 {
+					t.Errorf("the job was claimed %d times", now.Attempts)
 				}
 			})
 		})

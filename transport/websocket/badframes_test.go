@@ -216,6 +216,27 @@ func TestUnregistered(t *testing.T) {
 	}
 }
 
+// A number names one request until that is answered, so that cancel takes back
+// what it means.
+func TestNumbers(t *testing.T) {
+	q := startQueue(t, consign.Config{})
+	r := rawWorker(t, serve(t, websocket.Config{Workers: q}), q)
+	r.send(map[string]any{"type": "claim", "id": 2})
+	r.send(map[string]any{"type": "claim", "id": 2})
+	if f := r.receive(); f["type"] != "error" || f["error"].(map[string]any)["field"] != "id" {
+		t.Errorf("a number of a request that waits: %v", f)
+	}
+	r.send(map[string]any{"type": "cancel", "id": 2})
+	if f := r.receive(); f["type"] != "ack" || f["id"] != 2.0 {
+		t.Errorf("a request that was taken back is answered with %v", f)
+	}
+	r.send(map[string]any{"type": "claim", "id": 2})
+	id := submit(t, q.Submitter("acme"), 1, "a job")[0]
+	if f := r.receive(); f["type"] != "job_assign" || f["id"] != 2.0 || f["job_id"] != id.String() {
+		t.Errorf("the number's next request is answered with %v", f)
+	}
+}
+
 // Handshakes that are refused, as HTTP.
 func TestHandshakes(t *testing.T) {
 	url := serve(t, websocket.Config{Workers: startQueue(t, consign.Config{})}) + websocket.Path
