@@ -17,6 +17,7 @@ FUZZTIME  ?= 20s
 CHECKS    ?= 3000# of each rapid property, instead of 100
 STEPS     ?= 60#  of each rapid state machine, on average, instead of 30
 SEEDS     ?= 100# of the engine's long simulated lives, instead of 40
+DETERMINISM ?= 100000# steps of the engine that are compared byte for byte, instead of 6,000
 VERSION   ?= v0.0.0-check
 
 # The workspace's modules, as paths that start with "./"; the root is ".".
@@ -37,16 +38,26 @@ test: ## every test of every module; needs only Go
 	$(GO) test $(TESTFLAGS) $(PATTERNS)
 	cd $(OUTSIDE) && GOWORK=off $(GO) test $(TESTFLAGS) ./...
 
-# One goroutine reads real prompts for minutes there, and races with nobody.
-RACE_SKIP := ^TestPropertiesOnRealPrompts$$
+# One reads real prompts for minutes there, and races with nobody; the other
+# searches them in 60 MB, and others of its package race as it does.
+RACE_SKIP := ^(TestPropertiesOnRealPrompts|TestRealPromptsSealed)$$
 
 .PHONY: race
 race: ## the same under the race detector; needs a C compiler
 	$(GO) test -race -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
+.PHONY: test-llm
+test-llm: ## sealed jobs on a real Ollama, built if it is missing; needs a C++ compiler and ../shared
+	cd worker/openai && CONSIGN_TEST_OLLAMA=1 $(GO) test -count=1 -run '^TestRealOllama' $(TESTFLAGS) .
+
+.PHONY: mutants
+mutants: ## the tests of crypto/seal against that package with each of its checks taken out
+	cd crypto/seal && CONSIGN_MUTANTS=1 $(GO) test -count=1 -timeout 30m -run '^TestSealMutants$$' -v . | grep -v '^=== '
+
 .PHONY: rapid
-rapid: ## the rapid properties at depth: CHECKS, STEPS, SEEDS
+rapid: ## the engine's properties at depth: CHECKS, STEPS, SEEDS, DETERMINISM
 	CONSIGN_SEEDS=$(SEEDS) RAPID_CHECKS=$(CHECKS) RAPID_STEPS=$(STEPS) scripts/rapid.sh $(TESTFLAGS)
+	CONSIGN_DETERMINISM=$(DETERMINISM) $(GO) test -count=1 -timeout 15m -run '^TestEngineIsDeterministic$$' $(TESTFLAGS) .
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME
@@ -54,7 +65,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: ## Go benchmarks: BENCH, BENCHTIME, COUNT
-	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./transport/longpoll ./bench/...
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./store/sqlite ./transport/longpoll ./bench/...
 
 .PHONY: quickstart
 quickstart: ## the example of the README: one program, a queue and its workers

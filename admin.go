@@ -48,7 +48,7 @@ func (q *Queue) setDoc(ctx context.Context, kind, key string, body []byte, there
 		if !there {
 			body = nil
 		}
-		err = q.write(ctx, Change{Docs: []Doc{{Kind: kind, Key: key, Version: doc.Version + 1, Body: body}}})
+		err = q.write(ctx, Change{Docs: []Doc{{Kind: kind, Key: key, Version: doc.Version + 1, Body: body}}, Counters: []Delta{adminChanged}})
 		if !errors.Is(err, ErrVersion) {
 			return err
 		}

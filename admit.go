@@ -3,6 +3,7 @@ package consign
 import (
 	"bytes"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -47,12 +48,12 @@ func (c *Config) admit(account string, r *SubmitRequest) (draft *Job, spec *Spec
 	// Copies: the caller may use its buffers again.
 	spec = &Spec{ID: id, Kind: r.Kind, Model: r.Model, Header: bytes.Clone(r.Header), Payload: bytes.Clone(r.Payload), Custody: r.Custody,
 		Comparator: comparator, ClientKey: bytes.Clone(r.ClientKey), Signature: bytes.Clone(r.Signature), Privacy: r.Privacy, Policy: policy,
-		Priority: r.Priority, HardwareTier: r.HardwareTier, VRAM: r.VRAM, Labels: lane.Needs.Labels, Chars: chars, Tier: tier}
+		Priority: r.Priority, HardwareTier: r.HardwareTier, VRAM: r.VRAM, Labels: lane.Needs.Labels, Chars: chars, Tier: tier, Webhook: r.Webhook}
 	if r.Custody == CustodySealed {
 		spec.Wraps = cloneWraps(r.Wraps)
 	}
 	draft = &Job{ID: id, Account: account, Lane: lane.String(), Offset: lane.Offset, Custody: r.Custody,
-		InputHash: InputHash(r.Header, r.Payload), Price: c.Prices.Price(r.Kind, policy, tier), Chars: chars,
+		InputHash: InputHash(r.Header, r.Payload), Price: c.Prices.Price(r.Kind, policy, tier), Chars: chars, Notify: r.Webhook != "",
 		QueueTime: firstOf(r.QueueTime, c.QueueTime), MaxAttempts: firstOf(r.MaxAttempts, c.MaxAttempts)}
 	return draft, spec, nil
 }
@@ -182,7 +183,27 @@ func (c *Config) admitWishes(kind *Kind, r *SubmitRequest) error {
 	if r.Deadline > 0 && r.Deadline <= r.Delay {
 		return fieldError("deadline_seconds", "passes before the delay is over", "give a deadline after the delay")
 	}
+	if err := c.checkWebhook(r.Webhook); err != nil {
+		return err
+	}
 	return checkLabels("labels", r.Labels)
+}
+
+// maxURL bounds a webhook's URL.
+const maxURL = 2048
+
+func (c *Config) checkWebhook(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case !c.Webhooks:
+		return fieldError("webhook", "is there, and this queue sends none", "leave it out, and wait for the job instead")
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" || len(text) > maxURL || strings.Contains(text, "\x00"):
+		return fieldError("webhook", fmt.Sprintf("is not a URL that can be called: %.80q", text), "give an absolute http or https URL, without a user, of at most 2,048 bytes")
+	}
+	return nil
 }
 
 // resolve returns the policy that PolicyAuto stands for.

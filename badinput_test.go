@@ -409,8 +409,9 @@ func (w *badWorld) seal(r *consign.SubmitRequest) {
 
 func badSubmits() []badCase {
 	var cases []badCase
+	sending := consign.Config{Webhooks: true}
 	add := func(from func(*badWorld) consign.SubmitRequest, name string, want want, spoil func(r *consign.SubmitRequest)) {
-		cases = append(cases, badCase{name: name, want: want, call: func(w *badWorld) func() error {
+		cases = append(cases, badCase{name: name, want: want, config: sending, call: func(w *badWorld) func() error {
 			r := from(w)
 			spoil(&r)
 			return func() error { _, err := w.acme.Submit(w.ctx, r); return err }
@@ -499,6 +500,15 @@ func badSubmits() []badCase {
 	plain("custody in capitals", field("custody"), func(r *request) { r.Custody = "PLAIN" })
 	sealed("escrow without a vault", field("custody"), func(r *request) { r.Custody = consign.CustodyEscrow })
 	sealed("transit without a vault", field("custody"), func(r *request) { r.Custody = consign.CustodyTransit })
+
+	for _, bad := range []string{"ftp://x/y", "https:///y", "x", "https://u:p@x/y", "https://x/y#z", "://", "https://x/\x00", "https://x/" + strings.Repeat("y", 2048)} {
+		plain("webhook "+bad[:min(len(bad), 20)], field("webhook"), func(r *request) { r.Webhook = bad })
+	}
+	cases = append(cases, badCase{name: "webhook where none are sent", want: field("webhook"), config: consign.Config{Webhooks: false}, call: func(w *badWorld) func() error {
+		r := plainRequest(w)
+		r.Webhook = "https://submitter.test/ended"
+		return func() error { _, err := w.acme.Submit(w.ctx, r); return err }
+	}})
 
 	plain("inference without a model", field("model"), func(r *request) { r.Kind = consign.KindInference })
 	plain("unknown model", field("model"), func(r *request) { r.Kind, r.Model = kindFixed, "m3" })

@@ -32,6 +32,10 @@ type Config struct {
 	// part of the queue's own program. Their results are "unverified".
 	NoReceipts bool
 
+	// Webhooks takes jobs with a webhook, and puts their ends into the store's
+	// outbox, for a webhook.Sender. Defaults to refusing them.
+	Webhooks bool
+
 	// Lease is how long an attempt holds without a heartbeat; workers send one
 	// every third of it. Defaults to 30 s.
 	Lease time.Duration

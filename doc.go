@@ -109,8 +109,8 @@
 //     result; re-running a sample elsewhere finds cheats. The rules for that are
 //     here, the queue does not draw jobs yet.
 //   - Splitting a job. An inference request is run whole by one worker.
-//   - Sealing payloads, for now: custody plain stores them as they are sent.
-//     docs/trust-model.md says who can read what.
+//   - Hiding a job from the worker that runs it, or sizes, times and names from
+//     the queue: docs/trust-model.md says who can read what.
 //   - Workflows, cron, and being a message broker.
 //
 // # Time and errors

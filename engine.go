@@ -25,10 +25,14 @@ type engine struct {
 	ready   *readyIndex // the matcher's
 	jobs    map[JobID]*entry
 	workers map[WorkerID]*worker
-	pairs   map[string]map[WorkerID]bool // PRIVATE: who may run an account's jobs
+	pairs   map[string]int        // PRIVATE: how many workers may run an account's jobs,
+	trusted map[WorkerID][]string // and whose each may run, sorted
 	waiters map[*call]*waiter
 	flying  map[*call]*waiter   // those that are being given a job
 	uptimes map[WorkerID]uptime // of workers that are gone
+
+	badLanes map[string]bool // in the store, and reported
+	shards   uint16          // whose tickets to read first: the others have queues of their own
 
 	changes   uint64 // made by this engine
 	changeTag [8]byte
@@ -59,7 +63,8 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]map[WorkerID]bool{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
+		pairs: map[string]int{}, trusted: map[WorkerID][]string{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
+		badLanes: map[string]bool{}, shards: AllShards,
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage
@@ -340,19 +345,24 @@ const (
 // read asks the shell for something from the store; it answers with the input
 // of the same name.
 type read struct {
-	kind  readKind
-	id    JobID
-	lane  *lane
-	after Place
-	n     int
-	key   string // of a worker's document
-	op    *op    // of a spec
+	kind   readKind
+	id     JobID
+	lane   *lane
+	after  Place
+	shards uint16
+	n      int
+	key    string // of a worker's document
+	op     *op    // of a spec
 }
 
 // readPage asks for the next tickets of a lane.
 func (e *engine) readPage(l *lane) {
 	l.loading = true
-	e.out.reads = append(e.out.reads, read{kind: readPage, lane: l, after: l.last, n: e.ready.pageSize()})
+	shards := e.shards
+	if l.steal {
+		shards = AllShards
+	}
+	e.out.reads = append(e.out.reads, read{kind: readPage, lane: l, after: l.last, shards: shards, n: e.ready.pageSize()})
 }
 
 // inPage is the store's answer to readPage.
@@ -369,6 +379,7 @@ func (in inPage) apply(e *engine) {
 		e.timer.retry(e, in.lane)
 		return
 	}
+	in.lane.steal = false
 	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
 		ent := e.jobs[j.ID]
 		if ent != nil {
@@ -380,22 +391,32 @@ func (in inPage) apply(e *engine) {
 	e.rematch(in.lane.group)
 }
 
-// inLanes tells, at the start, which lanes have tickets in the store.
+// inLanes tells which lanes have tickets in the store: at the start, and then
+// again and again, since others queue jobs too.
 type inLanes struct{ heads []LaneHead }
 
 func (in inLanes) apply(e *engine) {
 	for _, head := range in.heads {
 		l, err := e.ready.lane(head.Lane)
 		if err != nil {
-			e.out.bad = append(e.out.bad, err)
+			if !e.badLanes[head.Lane] {
+				e.badLanes[head.Lane] = true
+				e.out.bad = append(e.out.bad, err)
+			}
 			continue
 		}
-		if len(l.window) == 0 {
+		if e.ready.unknown(l, head.Key, e.now) {
+			l.steal = true // whosever it is, it waits
 			e.ready.rescan(l, head.Key)
+			e.matchGroup(l.group)
 		}
-		e.matchGroup(l.group)
 	}
 }
+
+// inShards says whose tickets this queue reads first.
+type inShards struct{ shards uint16 }
+
+func (in inShards) apply(e *engine) { e.shards = in.shards }
 
 // rules returns the times that the state machine goes by.
 func (c *Config) rules() Rules {

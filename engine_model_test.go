@@ -95,6 +95,9 @@ func (w *world) request(id JobID) SubmitRequest {
 		}
 		SealFor(w.config, simSubmitter, &r, byte(w.roll("header", 3)), to...)
 	}
+	if w.chance("webhook", 20) {
+		r.Webhook = "https://submitter.test/ended"
+	}
 	if w.chance("timed", 30) {
 		r.Delay = pickOne(w, "delay", 0, time.Millisecond, time.Second, 59*time.Second, 61*time.Second, 5*time.Minute)
 		r.QueueTime = pickOne(w, "queue time", 0, time.Second, time.Minute, time.Hour)
@@ -456,7 +459,7 @@ func (w *world) other() {
 		w.violate("14", "another coordinator: %v", err)
 		return
 	}
-	c.Job, c.Log, c.Effects = tr.Job, tr.Log, tr.Effects
+	c.Job, c.Log, c.Effects, c.Docs = tr.Job, tr.Log, tr.Effects, tr.Docs
 	for _, f := range c.Effects {
 		if f.Kind == EffectSettle || f.Kind == EffectRefund {
 			w.tracks[id].owed++
@@ -650,6 +653,9 @@ func (w *world) final() {
 				w.violate("14", "job %s is %s without a reason", id, j.State)
 			}
 		}
+		if told := w.deliveries(id); j.Notify && told != 1 || !j.Notify && told != 0 {
+			w.violate("14", "the end of job %s is %d times in the outbox (webhook: %t)", id, told, j.Notify)
+		}
 		if j.Price > 0 && (t.paid != 1 || t.owed != 1) {
 			w.violate("6", "job %s is settled or repaid %d times, owed %d", id, t.paid, t.owed)
 		}
@@ -659,7 +665,17 @@ func (w *world) final() {
 	}
 }
 
-// TestModel drives the engine through anything that can happen, and compares
+// deliveries counts a job in the outbox of webhooks.
+func (w *world) deliveries(id JobID) (n int) {
+	for key := range w.store.docs {
+		if key[0] == DocWebhook && strings.HasSuffix(key[1], id.String()) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestEngineModel drives the engine through anything that can happen, and compares
 // with the model after each step and once everything has come to rest.
 // RAPID_CHECKS and RAPID_STEPS make it deeper.
 func TestEngineModel(t *testing.T) {

@@ -173,7 +173,7 @@ var (
 )
 
 func simConfig() *Config {
-	c := Config{Store: struct{ Store }{}, Vault: struct{ Vault }{}, Identity: sign.FromEd25519Seed([32]byte{'q'}), Lease: 30 * time.Second, AttemptLimit: 10 * time.Minute,
+	c := Config{Store: struct{ Store }{}, Vault: struct{ Vault }{}, Identity: sign.FromEd25519Seed([32]byte{'q'}), Webhooks: true, Lease: 30 * time.Second, AttemptLimit: 10 * time.Minute,
 		Prices: PriceTable{{Kind: KindInference, Price: 7}, {Kind: KindTask, Policy: PolicyFast, Price: 2}}}.withDefaults()
 	return &c
 }
@@ -538,7 +538,7 @@ func (w *world) onCommit(c *Change, was *Job) {
 	at := w.decidedAt(c)
 	asNext := func(*Job, *Event, Instant, *Rules) (Transition, error) {
 		written := *c.Job
-		return Transition{Job: &written, Log: c.Log, Effects: c.Effects}, nil
+		return Transition{Job: &written, Log: c.Log, Effects: c.Effects, Docs: c.Docs}, nil
 	}
 	if from.Version+1 != c.Job.Version {
 		w.violate("2", "job %s: version %d is written over version %d", id, c.Job.Version, from.Version)

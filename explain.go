@@ -78,10 +78,17 @@ var stateReasons = map[State]string{
 	StateCompleted:  "its result was accepted",
 }
 
+// plural puts a Reason's verb into the plural.
+var plural = strings.NewReplacer("does not", "do not", "is not", "are not", "is of", "are of", "takes", "take", "has too", "have too", "lacks", "lack")
+
 func (x *Explanation) filters() string {
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(x.Filtered)) {
-		parts = append(parts, fmt.Sprintf("%d %s", x.Filtered[why], strings.Replace(string(why), "does not", "do not", 1)))
+		text := string(why)
+		if x.Filtered[why] != 1 {
+			text = plural.Replace(text)
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", x.Filtered[why], text))
 	}
 	return strings.Join(parts, ", ")
 }

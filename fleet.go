@@ -1,6 +1,7 @@
 package consign
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,11 +42,12 @@ func (e *engine) beat(w *worker) {
 }
 
 // classify puts the worker where its capabilities and pairings belong. If that
-// is somewhere else, there may be work for its blocked claims.
+// is somewhere else, there may be work for its blocked claims; if it has fewer
+// slots, there may be none for them any more.
 func (e *engine) classify(w *worker) {
 	was := w.class
-	e.matcher.join(w, e.pairedWith(w.ID))
-	if w.class != was {
+	e.matcher.join(w, e.trusted[w.ID])
+	if w.class != was || w.full() {
 		e.matchWorker(w)
 	}
 }
@@ -119,13 +121,13 @@ func (e *engine) reclaim(wt *waiter) {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: e.noSession()})
 		return
 	}
-	if w.standing == StandingFlagged || w.standing == StandingRemoved {
+	if w.standing.barred() {
 		err := fmt.Errorf("%w: its standing is %s until it is reviewed", ErrRemoved, w.standing)
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 		return
 	}
-	if held := len(w.running) + w.flying; held >= w.Capabilities.Slots {
-		err := fmt.Errorf("%w: the worker holds %d claims and declared %d slots: claim when one has ended", ErrBusy, held, w.Capabilities.Slots)
+	if w.full() {
+		err := fmt.Errorf("%w: the worker holds %d claims and declared %d slots: claim when one has ended", ErrBusy, w.held(), w.Capabilities.Slots)
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 		return
 	}
@@ -156,9 +158,17 @@ func (e *engine) assign(wt *waiter, job *Job) bool {
 	}
 	e.flying[wt.call] = wt
 	w.flying++
+	if w.full() {
+		e.matchWorker(w) // which refuses the claims that it has no slots for
+	}
 	e.run(o)
 	return true
 }
+
+// held is how many jobs the worker has, or is being given.
+func (w *worker) held() int { return len(w.running) + w.flying }
+
+func (w *worker) full() bool { return w.held() >= w.Capabilities.Slots }
 
 // landed ends a blocked claim's being given a job.
 func (e *engine) landed(wt *waiter) {
@@ -412,12 +422,8 @@ func (e *engine) workerChanged(d Doc) {
 		return
 	}
 	w.standing = r.Standing.State()
-	if w.standing != StandingFlagged && w.standing != StandingRemoved {
-		return
-	}
-	for _, wt := range slices.Clone(w.waits) {
-		e.unwait(wt)
-		e.reclaim(wt) // which refuses it
+	if w.standing.barred() {
+		e.matchWorker(w) // which refuses its blocked claims
 	}
 }
 
@@ -430,14 +436,22 @@ type inPair struct {
 }
 
 func (in inPair) apply(e *engine) {
-	if e.pairs[in.account] == nil {
-		e.pairs[in.account] = map[WorkerID]bool{}
+	accounts := e.trusted[in.worker]
+	i, there := slices.BinarySearch(accounts, in.account)
+	switch {
+	case there == in.trusted:
+		return
+	case in.trusted: // in a copy: classes hold the slice as it was
+		e.trusted[in.worker] = slices.Insert(slices.Clone(accounts), i, in.account)
+		e.pairs[in.account]++
+	default:
+		e.trusted[in.worker] = slices.Delete(slices.Clone(accounts), i, i+1)
+		e.pairs[in.account]--
 	}
-	e.pairs[in.account][in.worker] = true
-	if !in.trusted {
-		delete(e.pairs[in.account], in.worker)
+	if len(e.trusted[in.worker]) == 0 {
+		delete(e.trusted, in.worker)
 	}
-	if len(e.pairs[in.account]) == 0 {
+	if e.pairs[in.account] == 0 {
 		delete(e.pairs, in.account)
 	}
 	if w := e.workers[in.worker]; w != nil {
@@ -445,24 +459,34 @@ func (in inPair) apply(e *engine) {
 	}
 }
 
-// matchWorker lets a worker's blocked claims look again.
+// matchWorker lets a worker's blocked claims look again. What the first one
+// gets may refuse the others.
 func (e *engine) matchWorker(w *worker) {
 	for _, wt := range slices.Clone(w.waits) {
-		e.unwait(wt)
-		e.reclaim(wt)
+		if e.waiters[wt.call] == wt {
+			e.unwait(wt)
+			e.reclaim(wt)
+		}
 	}
 }
 
-// pairedWith lists, sorted, the accounts that trust the worker.
-func (e *engine) pairedWith(id WorkerID) []string {
-	var accounts []string
-	for account, workers := range e.pairs {
-		if workers[id] {
-			accounts = append(accounts, account)
+// trust is an account's trust in a worker.
+type trust struct {
+	account string
+	worker  WorkerID
+}
+
+// trusts lists whom accounts trust, in an order that is the same everywhere.
+func (e *engine) trusts() (all []trust) {
+	for id, accounts := range e.trusted {
+		for _, account := range accounts {
+			all = append(all, trust{account, id})
 		}
 	}
-	slices.Sort(accounts)
-	return accounts
+	slices.SortFunc(all, func(a, b trust) int {
+		return cmp.Or(cmp.Compare(a.account, b.account), slices.Compare(a.worker[:], b.worker[:]))
+	})
+	return all
 }
 
 // inPause stops or resumes handing out a kind or a lane.

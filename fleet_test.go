@@ -76,6 +76,47 @@ func TestSlotsBoundWhatAWorkerHolds(t *testing.T) {
 	})
 }
 
+// Claims that wait at once for one slot do not all get a job when some come,
+// nor after the worker has declared fewer slots.
+func TestSlotsBoundClaimsThatWait(t *testing.T) {
+	for _, c := range []struct{ slots, then, want int }{{1, 1, 1}, {3, 3, 3}, {4, 2, 2}, {2, 4, 4}} {
+		synctest.Test(t, func(t *testing.T) {
+			q := startQueue(t, consign.Config{NoReceipts: true})
+			caps := consign.Capabilities{Kinds: []string{consign.KindTask}, MaxContextTier: 1, Slots: c.slots}
+			s := openSession(t, q, sign.Generate(), caps)
+			answers := make(chan error, 8)
+			for range cap(answers) {
+				go func() {
+					_, err := s.Claim(t.Context())
+					answers <- err
+				}()
+			}
+			synctest.Wait()
+			caps.Slots = c.then
+			if _, err := s.Heartbeat(t.Context(), consign.Heartbeat{Capabilities: caps}); err != nil {
+				t.Fatal(err)
+			}
+			for range cap(answers) {
+				if _, err := q.Submitter("acme").Submit(t.Context(), consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held := 0
+			for range cap(answers) {
+				switch err := <-answers; {
+				case err == nil:
+					held++
+				case !errors.Is(err, consign.ErrBusy):
+					t.Error(err)
+				}
+			}
+			if held != c.want {
+				t.Errorf("%d slots, then %d: the worker got %d jobs", c.slots, c.then, held)
+			}
+		})
+	}
+}
+
 // What a caller does with its buffers after a call is its own affair.
 func TestBuffersStayTheCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

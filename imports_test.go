@@ -29,16 +29,21 @@ var importRules = []importRule{
 	{".", []string{"crypto/sign", "internal/*"}, nil,
 		"the root is rules, engine and shell: the standard library and our own packages that need no more"},
 	{"crypto/seal", []string{"crypto/sign", "internal/*"}, []string{"golang.org/x/crypto/chacha20poly1305"}, "a leaf that the root does not import"},
+	{"webhook", []string{".", "crypto/sign"}, []string{"code.dny.dev/ssrf"}, "it sees the store, and calls whom submitters name"},
 	{"crypto/*", []string{"internal/*"}, nil, "a leaf on the standard library"},
 	{"internal/lp", nil, nil, "the root imports it"},
 	{"internal/strictjson", nil, nil, "the root imports it"},
+	{"internal/compare", nil, nil, "a leaf of client and worker"},
 	{"internal/retry", []string{"."}, []string{"github.com/cenkalti/backoff/v4"}, "a leaf of client and worker"},
 	{"internal/testkit", []string{".", "crypto/*", "internal/*", "store/memdb"}, nil, "it knows interfaces, not adapters"},
+	{"internal/testkit/pgtest", nil, nil, "it starts PostgreSQL, and knows nothing of what works on it"},
 	{"client", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
 	{"worker", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
 	{"store/memdb", []string{".", "internal/*"}, []string{"github.com/hashicorp/go-memdb"}, "an adapter knows the root and its own database"},
 	{"store/storetest", []string{"."}, []string{"pgregory.net/rapid"}, "a suite knows the contract, and what draws its cases"},
 	{"store/*", []string{"."}, nil, "an adapter knows the root"},
+	{"vault", []string{".", "crypto/*", "internal/lp"}, []string{"golang.org/x/crypto/chacha20poly1305"}, "a vault knows the root, the cryptography, and no driver"},
+	{"vault/vaulttest", []string{".", "crypto/*", "vault"}, nil, "a suite knows the contracts"},
 	{"transport/transporttest", []string{".", "crypto/*", "internal/*", "client", "worker", "store/memdb"}, nil, "a suite runs a whole queue"},
 	{"transport/internal/wire", []string{"."}, []string{"github.com/vmihailenco/msgpack/v5"}, "it knows what crosses the wire, not how"},
 	{"transport/longpoll", []string{".", "crypto/sign", "internal/*", "transport/internal/wire"}, []string{"golang.org/x/time/rate"}, "an adapter knows the root and the wire"},
@@ -84,7 +89,7 @@ func TestRootNeedsOnlyTheStandardLibrary(t *testing.T) {
 
 // TestTestHelpersStayInTests: no package that a program links imports them.
 func TestTestHelpersStayInTests(t *testing.T) {
-	helpers := []string{"internal/testkit", "store/storetest", "transport/transporttest"}
+	helpers := []string{"internal/testkit", "internal/testkit/pgtest", "store/storetest", "transport/transporttest", "vault/vaulttest"}
 	for _, p := range list(t, "./...") {
 		if slices.Contains(helpers, inModule(p.ImportPath)) {
 			continue
@@ -102,6 +107,7 @@ func TestImportRulesCanFail(t *testing.T) {
 	for _, c := range []struct{ from, to string }{
 		{".", "github.com/hashicorp/go-memdb"}, {".", module + "/store/memdb"}, {"crypto/sign", module},
 		{"worker", module + "/store/memdb"}, {"store/memdb", module + "/worker"}, {"client", "github.com/cenkalti/backoff/v4"},
+		{"vault", module + "/store/memdb"}, {"vault/vaulttest", module + "/client"},
 	} {
 		i := slices.IndexFunc(importRules, func(r importRule) bool { return matches(r.pattern, c.from) })
 		if broken := importRules[i].broken([]string{"fmt", c.to}); len(broken) != 1 {

@@ -25,6 +25,7 @@ type Job struct {
 	Deadline  Instant // the whole job's; zero: none
 	QueueTime time.Duration
 	Chars     uint32 // of the prompt, Unicode code points
+	Notify    bool   // its end goes into the outbox of webhooks
 
 	// The ticket, while queued.
 	Ticket       TicketKind

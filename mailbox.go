@@ -2,6 +2,8 @@ package consign
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -178,44 +180,97 @@ func (p *pipe[T]) stop() {
 
 // topics wakes those who wait for a job to change.
 type topics struct {
-	mu   sync.Mutex
-	subs map[JobID]map[chan struct{}]bool
+	mu sync.Mutex
+	of map[JobID]*topic
 }
 
-// subscribe returns a channel that receives after each change of the job.
-func (t *topics) subscribe(id JobID) (changed <-chan struct{}, cancel func()) {
-	ch := make(chan struct{}, 1)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.subs[id] == nil {
-		t.subs[id] = map[chan struct{}]bool{}
-	}
-	t.subs[id][ch] = true
-	return ch, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.subs[id], ch)
-		if len(t.subs[id]) == 0 {
-			delete(t.subs, id)
+// topic is a job that somebody waits for.
+type topic struct {
+	subs    map[chan struct{}]bool // true: its log, too
+	version uint64                 // of the job, as they were last told; 0: not known
+}
+
+func (t *topic) wake() {
+	for ch := range t.subs {
+		select {
+		case ch <- struct{}{}:
+		default:
 		}
 	}
 }
 
+// subscribe returns a channel that receives after each change of the job, and
+// with log also when there may be more in its log.
+func (t *topics) subscribe(id JobID, log bool) (changed <-chan struct{}, cancel func()) {
+	ch := make(chan struct{}, 1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[id] == nil {
+		t.of[id] = &topic{subs: map[chan struct{}]bool{}}
+	}
+	t.of[id].subs[ch] = log
+	return ch, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.of[id].subs, ch)
+		if len(t.of[id].subs) == 0 {
+			delete(t.of, id)
+		}
+	}
+}
+
+// publish wakes those who wait for jobs that this queue has changed.
 func (t *topics) publish(jobs []*Job) {
 	if len(jobs) == 0 {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.subs) == 0 {
+	if len(t.of) == 0 {
 		return
 	}
 	for _, j := range jobs {
-		for ch := range t.subs[j.ID] {
-			select {
-			case ch <- struct{}{}:
-			default:
-			}
+		if topic := t.of[j.ID]; topic != nil {
+			topic.version = j.Version
+			topic.wake()
+		}
+	}
+}
+
+// wake wakes those who wait for jobs that others are said to have changed.
+func (t *topics) wake(ids []JobID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if topic := t.of[id]; topic != nil {
+			topic.wake()
+		}
+	}
+}
+
+// awaited lists the jobs that somebody waits for.
+func (t *topics) awaited() []JobID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.of))
+}
+
+// compare wakes those who wait for jobs that are not as they were, and those
+// who read the log of one that runs: lines move no version.
+func (t *topics) compare(ids []JobID, jobs []*Job) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, j := range jobs {
+		topic := t.of[ids[i]]
+		if topic == nil {
+			continue
+		}
+		log := slices.Contains(slices.Collect(maps.Values(topic.subs)), true)
+		if j == nil || j.Version != topic.version || log && j.State == StateRunning {
+			topic.wake()
+		}
+		if j != nil {
+			topic.version = j.Version
 		}
 	}
 }

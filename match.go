@@ -58,6 +58,21 @@ func (h *linkHeap) Push(x any) {
 	s.index = len(*h)
 	*h = append(*h, s)
 }
+
+// correct gives the first link its group's key, and reports whether it had it.
+func (h *linkHeap) correct() bool {
+	s := (*h)[0]
+	g := s.link.group
+	key := g.key()
+	if s.key == key {
+		return true
+	}
+	s.key = key
+	g.top = max(g.top, key)
+	heap.Fix(h, 0)
+	return false
+}
+
 func (h *linkHeap) Pop() any {
 	old := *h
 	s := old[len(old)-1]
@@ -137,14 +152,16 @@ func (m *matcher) link(g *group, c *class) {
 		return
 	}
 	l := &link{class: c, group: g}
-	l.all = linkSlot{link: l, key: g.key()}
+	key := g.key()
+	g.top = max(g.top, key)
+	l.all = linkSlot{link: l, key: key}
 	g.links = append(g.links, l)
 	heap.Push(&c.links, &l.all)
 	if model := g.Needs.Model; model != "" {
 		if c.byModel[model] == nil {
 			c.byModel[model] = &linkHeap{}
 		}
-		l.model = linkSlot{link: l, key: g.key()}
+		l.model = linkSlot{link: l, key: key}
 		heap.Push(c.byModel[model], &l.model)
 	}
 }
@@ -153,6 +170,10 @@ func (m *matcher) link(g *group, c *class) {
 // became larger the links are corrected when they come up.
 func (m *matcher) groupGrown(g *group) {
 	key := g.key()
+	if key >= g.top {
+		return // as it mostly is: there may be many links
+	}
+	g.top = key
 	for _, l := range g.links {
 		if key < l.all.key {
 			l.all.key = key
@@ -297,12 +318,10 @@ func (m *matcher) pick(w *worker, now Instant) *Job {
 func (m *matcher) beyond(h *linkHeap, visit func(*group) (found bool)) {
 	var seen []*linkSlot
 	for len(*h) > 0 && len(seen) < maxCandidates {
-		s := (*h)[0]
-		if key := s.link.group.key(); s.key != key {
-			s.key = key
-			heap.Fix(h, 0)
+		if !h.correct() {
 			continue
 		}
+		s := (*h)[0]
 		if s.key == never {
 			break
 		}
@@ -326,9 +345,8 @@ type candidate struct {
 // near visits the groups whose keys are nearly equal to the smallest one in
 // the heap, at most maxCandidates.
 func (m *matcher) near(h *linkHeap, now Instant, visit func(*group)) {
-	for len(*h) > 0 && (*h)[0].key != (*h)[0].link.group.key() {
-		(*h)[0].key = (*h)[0].link.group.key()
-		heap.Fix(h, 0)
+	for len(*h) > 0 && !h.correct() {
+		continue
 	}
 	if len(*h) == 0 || (*h)[0].key == never {
 		return

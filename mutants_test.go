@@ -168,6 +168,7 @@ var bugs = []bug{
 		}
 		return in
 	}}},
+	{invariant: "14", name: "half a change: the webhook is forgotten", planted: planted{commit: onEvent(EventComplete, func(_ *world, c *commit) { c.Docs = nil })}},
 	{invariant: "14", name: "a page loses a ticket", planted: planted{page: func(_ *world, jobs []*Job) []*Job { return jobs[:max(0, len(jobs)-1)] }}},
 	{invariant: "14", name: "a job ends without a reason", planted: planted{commit: onEvent(EventExpire, rewrite(func(j *Job) { j.Reason = "" }))}},
 	{invariant: "14", name: "a stop of the queue forgets who waits", planted: planted{reply: func(w *world, r *reply) {

@@ -101,7 +101,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
 	}
-	c := Change{ID: o.change, Job: o.next.Job, Log: o.next.Log, Effects: o.next.Effects}
+	c := Change{ID: o.change, Job: o.next.Job, Log: o.next.Log, Effects: o.next.Effects, Docs: o.next.Docs}
 	switch {
 	case o.kind == opSubmit:
 		c.Spec = o.spec
@@ -157,11 +157,10 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 // anyPaired reports whether the account is paired with a worker, of those that
 // the job is sealed to if it is to any.
 func (e *engine) anyPaired(account string, wraps []Wrap) bool {
-	paired := e.pairs[account]
 	if wraps == nil {
-		return len(paired) > 0
+		return e.pairs[account] > 0
 	}
-	return slices.ContainsFunc(wraps, func(w Wrap) bool { return paired[w.Worker] })
+	return slices.ContainsFunc(wraps, func(w Wrap) bool { return slices.Contains(e.trusted[w.Worker], account) })
 }
 
 // fence lets only the holder of the current claim through. The same completion

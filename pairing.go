@@ -294,6 +294,7 @@ func (q *Queue) writePairing(ctx context.Context, p Pairing, version uint64, c C
 	q.admin.Lock() // the store and the engine hear of changes in one order
 	defer q.admin.Unlock()
 	c.Docs = append(c.Docs, jsonDoc(DocPairing, p.key(), version, p))
+	c.Counters = []Delta{adminChanged}
 	if err := q.write(ctx, c); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package consign
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strconv"
 )
 
@@ -15,6 +16,11 @@ type pump struct {
 	busy    int  // answers that the round waits for
 	reading bool
 	stuck   int // effects that could not be carried out: read past them
+
+	// The keys that the vault is destroying: true; or could not: false, and
+	// then the next tick tries again. No round waits for them, since a vault is
+	// somebody else's, and a slow one must not hold up money.
+	shreds map[EffectID]bool
 }
 
 const pumpBatch = 512
@@ -26,8 +32,15 @@ func (e *engine) pumpEffects() {
 		return
 	}
 	p.again, p.reading = false, true
-	e.out.reads = append(e.out.reads, read{kind: readEffects, n: pumpBatch + p.stuck})
+	e.out.reads = append(e.out.reads, read{kind: readEffects, n: pumpBatch + p.stuck + len(p.shreds)})
 	p.stuck = 0
+}
+
+// retry starts a round with all that is there: what a crash or a failed round
+// has left, and the keys that could not be destroyed.
+func (p *pump) retry() {
+	p.again = true
+	maps.DeleteFunc(p.shreds, func(_ EffectID, busy bool) bool { return !busy })
 }
 
 // inEffects is the store's answer to readEffects.
@@ -48,8 +61,7 @@ func (in inEffects) apply(e *engine) {
 	byTarget := map[string][]Effect{}
 	for _, f := range in.effects {
 		if f.Kind == EffectShred {
-			p.busy++
-			e.out.shred = append(e.out.shred, f)
+			e.shred(f)
 			continue
 		}
 		key := strconv.Itoa(int(f.Kind)) + f.Target
@@ -62,9 +74,9 @@ func (in inEffects) apply(e *engine) {
 		byTarget[key] = append(byTarget[key], f)
 	}
 	for _, key := range order {
-		p.busy++
 		effects := byTarget[key]
 		if effects[0].Kind == EffectStrike {
+			p.busy++
 			e.out.reads = append(e.out.reads, read{kind: readDoc, key: effects[0].Target, op: &op{strikes: effects}})
 			continue
 		}
@@ -72,7 +84,27 @@ func (in inEffects) apply(e *engine) {
 	}
 }
 
+// shred has a job's keys destroyed, unless that is under way or the vault has
+// enough to do.
+func (e *engine) shred(f Effect) {
+	p := &e.pump
+	if _, tried := p.shreds[f.ID]; tried {
+		return
+	}
+	if len(p.shreds) >= pumpBatch {
+		p.stuck++
+		return
+	}
+	if p.shreds == nil {
+		p.shreds = map[EffectID]bool{}
+	}
+	p.shreds[f.ID] = true
+	e.out.shred = append(e.out.shred, f)
+}
+
+// commitPump sends a change to the store; the round waits for its answer.
 func (e *engine) commitPump(c Change, effects int) {
+	e.pump.busy++
 	c.ID = e.changeID()
 	e.out.commits = append(e.out.commits, &commit{Change: c, folded: effects})
 }
@@ -80,11 +112,19 @@ func (e *engine) commitPump(c Change, effects int) {
 // pumped is the store's answer to a change of the pump's. A failed one leaves
 // its effects where they are, for the next round.
 func (e *engine) pumped(oc *answer) {
+	p := &e.pump
+	p.busy--
+	shredding := len(p.shreds) > 0
+	for _, id := range oc.Drop {
+		delete(p.shreds, id)
+	}
 	if err := errors.Join(oc.err, oc.unknown); err != nil {
 		e.unpumped(oc.folded, err)
 		return
 	}
-	e.pump.busy--
+	if shredding && len(p.shreds) == 0 {
+		p.again = true // there may be more than were under way
+	}
 	for _, d := range oc.Docs {
 		if d.Kind == DocWorker {
 			e.workerChanged(d)
@@ -95,7 +135,6 @@ func (e *engine) pumped(oc *answer) {
 // unpumped leaves effects that could not be carried out where they are; the
 // next tick tries again.
 func (e *engine) unpumped(effects int, err error) {
-	e.pump.busy--
 	e.pump.stuck += effects
 	if !errors.Is(err, ErrVersion) { // another coordinator carried them out
 		e.out.bad = append(e.out.bad, err)
@@ -155,6 +194,7 @@ type inDoc struct {
 }
 
 func (in inDoc) apply(e *engine) {
+	e.pump.busy--
 	c, err := foldStrikes(in.doc, in.strikes)
 	if in.err != nil || err != nil {
 		e.unpumped(len(in.strikes), errors.Join(in.err, err))
@@ -171,6 +211,7 @@ func foldStrikes(doc Doc, strikes []Effect) (Change, error) {
 	if err := json.Unmarshal(doc.Body, &w); err != nil && doc.Version > 0 {
 		return c, err
 	}
+	was := w.Standing.State().barred()
 	for _, f := range strikes {
 		c.Drop = append(c.Drop, f.ID)
 		evidence := Evidence{Subject: w.Standing.Subject, Number: w.Standing.Row + 1, Kind: EvidenceInvalid,
@@ -189,6 +230,9 @@ func foldStrikes(doc Doc, strikes []Effect) (Change, error) {
 		return c, err
 	}
 	c.Docs = []Doc{{Kind: doc.Kind, Key: doc.Key, Version: doc.Version + 1, Body: body}}
+	if w.Standing.State().barred() != was {
+		c.Counters = []Delta{adminChanged}
+	}
 	return c, nil
 }
 
@@ -200,7 +244,8 @@ type inShredded struct {
 
 func (in inShredded) apply(e *engine) {
 	if in.err != nil {
-		e.unpumped(1, in.err)
+		e.pump.shreds[in.effect.ID] = false
+		e.out.bad = append(e.out.bad, in.err)
 		return
 	}
 	e.commitPump(Change{Drop: []EffectID{in.effect.ID}}, 1)

@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,10 +30,14 @@ type Queue struct {
 	calls    sync.Pool // of *call
 	nonces   nonces
 	guesses  guesses
+	waiting  atomic.Bool   // a worker waits for a job
+	staffed  atomic.Bool   // there are workers
+	nudge    chan struct{} // receives when others are said to have queued jobs
 
-	admin   sync.Mutex    // held while a pairing or pause is written and passed on
-	running sync.Mutex    // held by Run
-	ended   chan struct{} // closed when Run has returned
+	admin        sync.Mutex    // held while a pairing or pause is written and passed on
+	administered int64         // the adminCounter of what the engine was told
+	running      sync.Mutex    // held by Run
+	ended        chan struct{} // closed when Run has returned
 }
 
 var _ WorkerAPI = (*Queue)(nil)
@@ -44,13 +48,13 @@ func New(c Config) (*Queue, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), ended: make(chan struct{})}
+	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), nudge: make(chan struct{}, 1), ended: make(chan struct{})}
 	q.inbox.wake = make(chan struct{}, 1)
 	q.commits = newPipe[*commit](commitsInFlight, commitBatch)
 	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1)
 	q.renewals = newPipe[func(context.Context) input](1, 1)
 	q.shreds = newPipe[func(context.Context) input](1, 1)
-	q.topics.subs = map[JobID]map[chan struct{}]bool{}
+	q.topics.of = map[JobID]*topic{}
 	_, _ = rand.Read(q.nonces.secret[:])
 	return q, nil
 }
@@ -100,6 +104,10 @@ func (q *Queue) Run(ctx context.Context) error {
 		tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
 		defer tasks.stop()
 	}
+	group.Go(func() { q.follow(ctx) })
+	if n, ok := q.config.Store.(Notifier); ok {
+		group.Go(func() { n.Watch(ctx, q.hinted) })
+	}
 
 	var tag [8]byte
 	_, _ = rand.Read(tag[:])
@@ -118,6 +126,8 @@ func (q *Queue) loop(ctx context.Context, e *engine) {
 		inputs := q.inbox.take()
 		pending -= answersIn(inputs)
 		out := e.Step(q.now(), inputs)
+		q.waiting.Store(len(e.waiters) > 0)
+		q.staffed.Store(len(e.workers) > 0)
 		pending += q.carryOut(out)
 		q.inbox.recycle(inputs)
 		if drained != 0 && pending == 0 && q.inbox.empty() && (q.now() >= drained || !e.holds()) {
@@ -225,7 +235,7 @@ func (q *Queue) read(out *output) (n int) {
 			task(func(ctx context.Context) input { d, err := s.Done(ctx, r.id); return inDone{r.op, d, err} })
 		case readPage:
 			task(func(ctx context.Context) input {
-				page, err := s.Page(ctx, r.lane.text, AllShards, r.after, r.n)
+				page, err := s.Page(ctx, r.lane.text, r.shards, r.after, r.n)
 				return inPage{r.lane, r.n, page, err}
 			})
 		case readDue:
@@ -290,20 +300,11 @@ func (q *Queue) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var first []input
-	err = q.docs(ctx, DocPairing, func(d Doc) error {
-		p, err := readPairing(d)
-		first = append(first, inPair{p.Account, p.Worker, !p.Pending})
-		return err
-	})
-	if err != nil {
+	if q.administered, err = q.config.Store.Counter(ctx, adminCounter); err != nil {
 		return err
 	}
-	err = q.docs(ctx, DocPause, func(d Doc) error {
-		first = append(first, inPause{PauseKey(d.Key), true})
-		return nil
-	})
-	q.inbox.first(append(first, inLanes{lanes}))
+	admin, err := q.readAdmin(ctx)
+	q.inbox.first([]input{admin, inLanes{lanes}})
 	return err
 }
 
@@ -330,10 +331,7 @@ type inClose struct{}
 func (inClose) apply(e *engine) {
 	e.closing = true
 	for _, w := range e.sortedWorkers() {
-		for _, wt := range slices.Clone(w.waits) {
-			e.unwait(wt)
-			e.reclaim(wt) // which refuses it
-		}
+		e.matchWorker(w) // which refuses them
 	}
 }
 

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/store/memdb"
 	"pgregory.net/rapid"
 )
 
@@ -28,16 +31,108 @@ func TestQueueModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.IntRange(0, 99), 1, 60).Draw(rt, "steps")
 		var err error
-		synctest.Test(t, func(t *testing.T) { err = playQueue(t, steps) })
+		synctest.Test(t, func(t *testing.T) { err = playQueue(t, steps, queueBug{}) })
 		if err != nil {
 			rt.Fatal(err)
 		}
 	})
 }
 
-func playQueue(t *testing.T, steps []int) error {
+// queueBug is a fault that is planted around a whole queue.
+type queueBug struct {
+	name    string
+	store   func(c *consign.Change) // before it is applied
+	session func(s consign.Session) consign.Session
+	sub     func(s consign.SubmitterAPI) consign.SubmitterAPI
+}
+
+// changing is a store that spoils what it is told to write.
+type changing struct {
+	consign.Store
+	spoil func(c *consign.Change)
+}
+
+func (s changing) Apply(ctx context.Context, changes []consign.Change) ([]error, error) {
+	for i := range changes {
+		s.spoil(&changes[i])
+	}
+	return s.Store.Apply(ctx, changes)
+}
+
+// polite is a session that never says that a claim is lost.
+type polite struct{ consign.Session }
+
+func (s polite) Complete(ctx context.Context, c consign.Completion) error {
+	if err := s.Session.Complete(ctx, c); !errors.Is(err, consign.ErrLeaseLost) {
+		return err
+	}
+	return nil
+}
+
+// grabbing is a session that gives back nothing.
+type grabbing struct{ consign.Session }
+
+func (grabbing) Release(context.Context, consign.Release) error { return nil }
+
+// obliging is a queue that cancels whatever it is asked to, or says so.
+type obliging struct{ consign.SubmitterAPI }
+
+func (s obliging) Cancel(ctx context.Context, id consign.JobID) (consign.JobInfo, error) {
+	job, _ := s.SubmitterAPI.Cancel(ctx, id)
+	return job, nil
+}
+
+func on(kind consign.EventKind, spoil func(c *consign.Change)) func(c *consign.Change) {
+	return func(c *consign.Change) {
+		if c.Job != nil && len(c.Log) > 0 && c.Log[0].Event == kind {
+			spoil(c)
+		}
+	}
+}
+
+var queueBugs = []queueBug{
+	{name: "a late result is acknowledged", session: func(s consign.Session) consign.Session { return polite{s} }},
+	{name: "a claim is not given back", session: func(s consign.Session) consign.Session { return grabbing{s} }},
+	{name: "a job that has its result is cancelled", sub: func(s consign.SubmitterAPI) consign.SubmitterAPI { return obliging{s} }},
+	{name: "another result is stored", store: on(consign.EventComplete, func(c *consign.Change) {
+		done := *c.Done
+		done.Result = append([]byte("not "), done.Result...)
+		c.Done = &done
+	})},
+	{name: "a cancelled job is not repaid", store: on(consign.EventCancel, func(c *consign.Change) { c.Effects = nil })},
+	{name: "a job is admitted without its hold", store: on(consign.EventSubmit, func(c *consign.Change) { c.Counters = nil })},
+	{name: "a job is paid twice", store: func(c *consign.Change) {
+		if c.Job == nil && len(c.Drop) > 0 {
+			c.Counters = append(slices.Clone(c.Counters), c.Counters...)
+		}
+	}},
+}
+
+// TestQueueMutants plays drawn calls with each bug until the model sees it.
+func TestQueueMutants(t *testing.T) {
+	draw := rapid.SliceOfN(rapid.IntRange(0, 99), 1, 60)
+	caught := 0
+	for _, bug := range queueBugs {
+		seen := false
+		for seed := 0; seed < 200 && !seen; seed++ {
+			synctest.Test(t, func(t *testing.T) { seen = playQueue(t, draw.Example(seed), bug) != nil })
+		}
+		if seen {
+			caught++
+		} else {
+			t.Errorf("survived: %s", bug.name)
+		}
+	}
+	t.Logf("%d of %d caught", caught, len(queueBugs))
+}
+
+func playQueue(t *testing.T, steps []int, bug queueBug) error {
 	const price, credit = 10, 200
-	q, stop := startQueueStop(t, consign.Config{NoReceipts: true, MaxAttempts: 3, Prices: consign.PriceTable{{Price: price}}})
+	store := consign.Store(memdb.New())
+	if bug.store != nil {
+		store = changing{store, bug.store}
+	}
+	q, stop := startQueueStop(t, consign.Config{Store: store, NoReceipts: true, MaxAttempts: 3, Prices: consign.PriceTable{{Price: price}}, Logger: slog.New(slog.DiscardHandler)})
 	defer stop()
 	ctx := t.Context()
 	if err := q.AddCredit(ctx, "acme", credit); err != nil {
@@ -45,6 +140,12 @@ func playQueue(t *testing.T, steps []int) error {
 	}
 	sub := q.Submitter("acme")
 	s := openSession(t, q, seededIdentity(1), consign.Capabilities{Kinds: []string{consign.KindTask}, MaxContextTier: 4, Slots: 1000})
+	if bug.session != nil {
+		s = bug.session(s)
+	}
+	if bug.sub != nil {
+		sub = bug.sub(sub)
+	}
 	m := queueModel{map[consign.JobID]consign.State{}, map[consign.JobID]consign.ClaimID{}, map[consign.JobID]string{}}
 	var ids []consign.JobID
 	var held []consign.Claim

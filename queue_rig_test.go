@@ -251,13 +251,17 @@ func (h *hand) work(ctx context.Context) {
 
 // completion is a result that verifies.
 func (h *hand) completion(a consign.Assignment, result []byte) consign.Completion {
+	return h.completionWith(a, result, [32]byte{})
+}
+
+func (h *hand) completionWith(a consign.Assignment, result []byte, tCommit [32]byte) consign.Completion {
 	h.mu.Lock()
 	h.seq++
 	n := h.seq
 	h.mu.Unlock()
 	return consign.Completion{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}, Result: result,
 		Record: h.record(consign.Record{QueueID: a.Queue, JobID: a.Job, ClaimID: a.Claim, Kind: a.Kind, ModelRequested: a.Model, HHash: sha256.Sum256(a.Header),
-			InputHash: consign.InputHash(a.Header, a.Payload), ResultHash: sha256.Sum256(result), Comparator: a.Comparator, Seq: n, StartedAt: 1, FinishedAt: 2})}
+			InputHash: consign.InputHash(a.Header, a.Payload), ResultHash: sha256.Sum256(result), Comparator: a.Comparator, TCommit: tCommit, Seq: n, StartedAt: 1, FinishedAt: 2})}
 }
 
 func (h *hand) record(r consign.Record) []byte {

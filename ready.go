@@ -2,12 +2,12 @@ package consign
 
 import (
 	"bytes"
+	"cmp"
 	"container/heap"
 	"container/list"
 	"maps"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 )
 
@@ -31,7 +31,8 @@ const (
 //
 // Every queued job of the lane that this process knows of is in the window, or
 // kept aside until it is ready, or being claimed, or comes after last in the
-// store, and then more is set.
+// store, and then more is set. Jobs of shards that other queues read it learns
+// of when they stay at the front of the line (see unknown).
 type lane struct {
 	Lane
 	text  string
@@ -42,11 +43,14 @@ type lane struct {
 	last    Place   // how far the store is known
 	floor   Instant // with more: no ticket after last has a smaller key
 	loading bool
+	steal   bool    // the next page is of all shards
 	late    []*Job  // came in during a load, for the store to keep
 	anew    bool    // what is being loaded is out of date: rescan
 	resume  Instant // the store has nothing ready before this; 0: unknown
 	poke    Instant // somebody who may not take a ticket yet may then
 	paused  bool
+	head    Instant // the store's smallest key, when it was last not known here
+	look    Instant // and when to look what it is
 
 	heapIndex int           // in group.heap, -1 if it has nothing to give
 	turn      *list.Element // in group.turns, nil likewise
@@ -83,11 +87,13 @@ func (r *readyIndex) wantsLoad(l *lane) bool {
 // turns. The lanes of PRIVATE jobs are groups of their own, since accounts
 // differ in whom they trust.
 type group struct {
-	Lane  // Account only for PRIVATE
+	Lane         // Account only for PRIVATE
+	made  uint64 // counts the groups, so that they have one order
 	lanes int
 	heap  laneHeap   // lanes with something to give, smallest key first
 	turns *list.List // the same lanes, next account first
 	links []*link    // the capability classes that can run it
+	top   Instant    // no link has a larger key
 }
 
 // key is the smallest key in the group.
@@ -101,13 +107,14 @@ func (g *group) key() Instant {
 // readyIndex is the bounded image of the store's ready list. It knows lines
 // and turns, and nothing of workers.
 type readyIndex struct {
-	lanes   map[string]*lane
-	groups  map[Lane]*group
-	used    *list.List // lanes, least recently served first
-	idle    int        // lanes that have nothing to give
-	tickets int        // in all windows
-	delayed delayHeap
-	paused  map[PauseKey]bool
+	lanes      map[string]*lane
+	groups     map[Lane]*group
+	groupsMade uint64
+	used       *list.List // lanes, least recently served first
+	idle       int        // lanes that have nothing to give
+	tickets    int        // in all windows
+	delayed    delayHeap
+	paused     map[PauseKey]bool
 
 	made  func(*group) // is told of each new group,
 	grown func(*group) // of one whose key may be smaller than before,
@@ -145,7 +152,8 @@ func (r *readyIndex) group(id Lane) *group {
 	}
 	g := r.groups[id]
 	if g == nil {
-		g = &group{Lane: id, turns: list.New()}
+		r.groupsMade++
+		g = &group{Lane: id, made: r.groupsMade, turns: list.New()}
 		r.groups[id] = g
 		r.made(g)
 	}
@@ -280,10 +288,13 @@ func (r *readyIndex) cut(l *lane, n int) {
 }
 
 // evict empties the window that was served longest ago, to make room. It
-// reports whether there was one.
+// reports whether there was one. Lanes without one go to the back, so that the
+// next search does not pass them again.
 func (r *readyIndex) evict(except *lane) bool {
-	for el := r.used.Front(); el != nil; el = el.Next() {
-		if l := el.Value.(*lane); l != except && len(l.window) > 0 && !l.loading {
+	for range r.used.Len() {
+		l := r.used.Front().Value.(*lane)
+		r.used.MoveToBack(l.used)
+		if l != except && len(l.window) > 0 && !l.loading {
 			r.cut(l, 0)
 			l.window = nil
 			r.settle(l)
@@ -403,6 +414,43 @@ func (r *readyIndex) rescan(l *lane, floor Instant) {
 	r.settle(l)
 }
 
+// How long a lane's head in the store is given to become known, where the lane
+// has other tickets: somebody is claiming it, mostly. And how long one is left
+// alone that was looked at: it is not ready, or stays with whoever has it.
+const (
+	headGrace = 200 * time.Millisecond
+	headRest  = 5 * time.Second
+)
+
+// unknown reports whether the lane's smallest key in the store is that of a
+// ticket to look for: others have queued it.
+func (r *readyIndex) unknown(l *lane, head, now Instant) bool {
+	known := never
+	if len(l.window) > 0 {
+		known = l.window[0].Key
+	}
+	if l.more {
+		known = min(known, l.floor)
+	}
+	if l.loading || head >= known {
+		return false
+	}
+	if head != l.head {
+		l.head, l.look = head, now
+		if len(l.window) > 0 {
+			l.look = now.Add(headGrace)
+		}
+	}
+	if now < l.look {
+		return false
+	}
+	l.look = now.Add(headRest)
+	return true
+}
+
+// pauses lists what is paused, in an order that is the same everywhere.
+func (r *readyIndex) pauses() []PauseKey { return slices.Sorted(maps.Keys(r.paused)) }
+
 // wake brings in what has become ready by now, and returns the groups that
 // may have something to give.
 func (r *readyIndex) wake(now Instant) (woken []*group) {
@@ -453,9 +501,7 @@ func (r *readyIndex) pause(what PauseKey, paused bool) (touched []*lane) {
 
 // sortedGroups returns the groups in an order that is the same everywhere.
 func (r *readyIndex) sortedGroups() []*group {
-	return slices.SortedFunc(maps.Values(r.groups), func(a, b *group) int {
-		return strings.Compare(a.String(), b.String())
-	})
+	return slices.SortedFunc(maps.Values(r.groups), func(a, b *group) int { return cmp.Compare(a.made, b.made) })
 }
 
 // nextWake is when wake has something to do, or zero.

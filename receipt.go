@@ -60,7 +60,10 @@ type Exchange struct {
 	Job     JobID
 	Header  []byte // H, as it was sent
 	Payload []byte // as it was sent, so the ciphertext where it was sealed
-	Result  []byte // as it came, so the ciphertext where it was sealed
+	// Input stands in for a payload that is not at hand any more: what InputHash
+	// returned for it. Zero: the payload is.
+	Input  [32]byte
+	Result []byte // as it came, so the ciphertext where it was sealed
 }
 
 // Verify reports whether the receipt is for this exchange. It checks, in this
@@ -92,6 +95,10 @@ func (r Receipt) Verify(x Exchange) (Record, Acceptance, error) {
 // check compares a record with the exchange. The record's PoE holds for its own
 // fields (VerifyRecord), so it holds for these once they are equal.
 func (x Exchange) check(r Record) error {
+	input := x.Input
+	if input == ([32]byte{}) {
+		input = InputHash(x.Header, x.Payload)
+	}
 	switch {
 	case r.QueueID != QueueIDOf(x.Queue):
 		return badReceipt("record.queue_id", "is not the SHA-256 of the queue's key")
@@ -99,7 +106,7 @@ func (x Exchange) check(r Record) error {
 		return badReceipt("record.job_id", "names another job")
 	case r.HHash != sha256.Sum256(x.Header):
 		return badReceipt("record.h_hash", "is not the SHA-256 of the header")
-	case r.InputHash != InputHash(x.Header, x.Payload):
+	case r.InputHash != input:
 		return badReceipt("record.input_hash", "is not the SHA-256 of the header and the payload")
 	case r.ResultHash != sha256.Sum256(x.Result):
 		return badReceipt("record.result_hash", "is not the SHA-256 of the result")

@@ -158,6 +158,7 @@ func TestReceiptVerify(t *testing.T) {
 		"a moved boundary":   {func(x *Exchange) { x.Header, x.Payload = []byte("inp"), []byte("ut") }, "record.h_hash"},
 		"another payload":    {func(x *Exchange) { x.Payload = []byte("pot") }, "record.input_hash"},
 		"no payload":         {func(x *Exchange) { x.Payload = nil }, "record.input_hash"},
+		"another input":      {func(x *Exchange) { x.Input = [32]byte{1} }, "record.input_hash"},
 		"another result":     {func(x *Exchange) { x.Result = []byte("hallo") }, "record.result_hash"},
 		"no result":          {func(x *Exchange) { x.Result = nil }, "record.result_hash"},
 		"nothing whatsoever": {func(x *Exchange) { *x = Exchange{} }, "record.signatures"},
@@ -167,6 +168,12 @@ func TestReceiptVerify(t *testing.T) {
 		tc.change(&x)
 		_, _, err := good.Verify(x)
 		wantField(t, name, err, tc.field, ErrBadReceipt)
+	}
+	// A hash of the input stands in for the payload.
+	x := testExchange()
+	x.Input, x.Payload = InputHash(x.Header, x.Payload), nil
+	if _, _, err := good.Verify(x); err != nil {
+		t.Error(err)
 	}
 	_, _, err = Receipt{}.Verify(testExchange())
 	wantField(t, "an empty receipt", err, "record.payloadType", ErrBadReceipt)

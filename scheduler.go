@@ -43,7 +43,7 @@ const (
 	ReasonEncryption   Reason = "cannot open sealed payloads"
 	ReasonLabels       Reason = "lacks a label"
 	ReasonTrust        Reason = "is not paired with the submitter"
-	ReasonKey          Reason = "is not among those that the job is sealed to"
+	ReasonKey          Reason = "does not have the job's key"
 )
 
 // Ticket is a queued job as a Scheduler sees it.

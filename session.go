@@ -33,7 +33,9 @@ func RegistrationMessage(queue QueueID, origin string, nonce, keyBundle []byte) 
 type nonces struct {
 	secret [32]byte
 	mu     sync.Mutex
-	used   map[[16]byte]Instant
+	used   map[[16]byte]bool // since began, and
+	before map[[16]byte]bool // in the time before that
+	began  Instant
 }
 
 const nonceLife = time.Minute
@@ -64,19 +66,14 @@ func (n *nonces) take(nonce []byte, now Instant) bool {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for id, at := range n.used {
-		if now.Sub(at) > nonceLife {
-			delete(n.used, id)
-		}
+	if n.used == nil || now.Sub(n.began) > nonceLife { // what was used before that is stale by now
+		n.used, n.before, n.began = map[[16]byte]bool{}, n.used, now
 	}
 	id := [16]byte(nonce[8:24])
-	if _, again := n.used[id]; again {
+	if n.used[id] || n.before[id] {
 		return false
 	}
-	if n.used == nil {
-		n.used = map[[16]byte]Instant{}
-	}
-	n.used[id] = made
+	n.used[id] = true
 	return true
 }
 
@@ -227,8 +224,8 @@ func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignmen
 		Header: bytes.Clone(spec.Header), Payload: bytes.Clone(spec.Payload), // an executor may work in place
 		Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Signature: bytes.Clone(spec.Signature),
 		Lease: s.q.config.Lease, Receipts: !s.q.config.NoReceipts}
-	if end := earliest(j.LimitAt, j.Deadline); end != 0 {
-		a.Limit = max(time.Millisecond, end.Sub(s.q.now()))
+	if j.LimitAt != 0 { // not the deadline: what is left of it tells a retry from a first run
+		a.Limit = max(time.Millisecond, j.LimitAt.Sub(j.ClaimedAt))
 	}
 	var err error
 	if a.Wrap, err = s.wrap(ctx, j, spec); err != nil {

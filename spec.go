@@ -13,6 +13,7 @@ type Spec struct {
 	ClientKey    []byte // the submitter's public key for the result; nil: none
 	Wraps        []Wrap // the job's key, to each worker that may run it when sealed; else nil
 	Signature    []byte // the submitter's, of a sealed PRIVATE job
+	Webhook      string // URL that is told of the job's end; "" for none
 	Privacy      Privacy
 	Policy       Policy
 	Priority     Priority

@@ -17,6 +17,9 @@ const (
 	StandingRemoved  StandingState = "removed"   // takes no work
 )
 
+// barred reports whether the state takes work away.
+func (s StandingState) barred() bool { return s == StandingFlagged || s == StandingRemoved }
+
 // EvidenceKind says what a row of evidence is about. The first five are the
 // words of Verdict, the others are acts.
 type EvidenceKind string

@@ -157,6 +157,8 @@ const (
 	DocPairingCode  = "pairing_code"  // one that is open, by its HMAC
 	DocPairingCodes = "pairing_codes" // those of an account, by account
 	DocPause        = "pause"         // by what is paused
+	DocWebhook      = "webhook"       // Delivery, by OutboxKey
+	DocPeer         = "peer"          // a queue that has workers, by its name among its peers
 )
 
 // LaneHead is a lane that has queued jobs and the smallest key in it.

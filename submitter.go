@@ -144,7 +144,7 @@ func (s *submitter) job(ctx context.Context, id JobID) (*Job, error) {
 }
 
 func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
-	changed, cancel := s.q.topics.subscribe(id)
+	changed, cancel := s.q.topics.subscribe(id, false)
 	defer cancel()
 	for {
 		j, err := s.job(ctx, id)
@@ -167,7 +167,7 @@ func (s *submitter) Wait(ctx context.Context, id JobID) (JobInfo, error) {
 
 func (s *submitter) Events(ctx context.Context, id JobID, after Seq) iter.Seq2[LogEntry, error] {
 	return func(yield func(LogEntry, error) bool) {
-		changed, cancel := s.q.topics.subscribe(id)
+		changed, cancel := s.q.topics.subscribe(id, true)
 		defer cancel()
 		for {
 			j, err := s.job(ctx, id)
@@ -275,7 +275,7 @@ func (s *submitter) Receipt(ctx context.Context, id JobID) (Receipt, error) {
 }
 
 func (s *submitter) Keys(ctx context.Context) (k Keys, err error) {
-	k.Queue = s.q.id
+	k.Queue, k.QueueKey = s.q.id, s.q.config.Identity.Public().String()
 	if v := s.q.config.Vault; v != nil {
 		if k.Vault, err = v.Key(ctx); err != nil {
 			return Keys{}, err

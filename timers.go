@@ -53,7 +53,7 @@ func (e *engine) passTime() {
 	if t.tick <= e.now {
 		t.tick = e.now.Add(e.tickInterval())
 		e.flushRenewals()
-		e.pump.again = true // what a crash or a failed round has left
+		e.pump.retry()
 		e.sweepWorkers()
 		if !t.scan {
 			t.scan = true

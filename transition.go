@@ -94,6 +94,7 @@ type Transition struct {
 	Job     *Job
 	Log     []LogEntry
 	Effects []Effect
+	Docs    []Doc // for the outbox of webhooks
 }
 
 // Next applies an event at a time. It is the state machine: pure, total, and
@@ -140,7 +141,7 @@ func (j *Job) Next(ev *Event, now Instant, rules *Rules) (Transition, error) {
 		next.Purged = true
 	}
 	next.DueAt = next.dueAt(now, rules)
-	return Transition{Job: &next, Log: next.entries(j, ev, now), Effects: next.effects(j, ev, now)}, nil
+	return Transition{Job: &next, Log: next.entries(j, ev, now), Effects: next.effects(j, ev, now), Docs: next.outbox(j)}, nil
 }
 
 // openTicket puts the job on the ready list.

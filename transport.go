@@ -66,6 +66,9 @@ type SubmitterAPI interface {
 // Keys is whom a submitter can wrap a job's key to.
 type Keys struct {
 	Queue QueueID
+	// QueueKey is the queue's public key in the text form of sign.PublicKey,
+	// whose hash Queue is. A submitter that pins it now knows the queue again.
+	QueueKey string
 	// Vault is the key of the queue's vault, for the custody escrow, in the
 	// form of seal.PublicKey.Bytes; nil where the queue has no vault.
 	Vault []byte
@@ -183,6 +186,10 @@ type SubmitRequest struct {
 	QueueTime   time.Duration // expires if unclaimed for so long; zero takes Config.QueueTime
 	Deadline    time.Duration // for the whole job, from now; zero: none
 	MaxAttempts int           // zero takes Config.MaxAttempts
+
+	// Webhook is an http or https URL that is told once the job has ended, in
+	// the form of Standard Webhooks 1.0, where Config.Webhooks is set.
+	Webhook string
 }
 
 // Wrap is a job's key, encrypted to a worker's key or the vault's.
@@ -294,7 +301,7 @@ type Assignment struct {
 	Wrap       []byte        // the job's key, wrapped to this claim or this worker; nil for a plain one
 	Signature  []byte        // the submitter's, of a sealed PRIVATE job
 	Lease      time.Duration // how long the claim holds without a heartbeat, from when it was granted
-	Limit      time.Duration // for the whole attempt; zero: only the lease bounds it
+	Limit      time.Duration // for the whole attempt, likewise; zero: only the lease bounds it
 	// Receipts says whether the queue requires a signed record.
 	Receipts bool
 }

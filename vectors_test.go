@@ -350,7 +350,7 @@ func receiptVectors(t *testing.T, worker, queue *sign.Identity) []receiptVector 
 func verifyReceiptVectors(t *testing.T, vectors []receiptVector) {
 	t.Helper()
 	for _, v := range vectors {
-		_, _, err := v.Receipt.Verify(Exchange{v.Worker, v.Queue, v.JobID, v.Header, v.Payload, v.Result})
+		_, _, err := v.Receipt.Verify(Exchange{Worker: v.Worker, Queue: v.Queue, Job: v.JobID, Header: v.Header, Payload: v.Payload, Result: v.Result})
 		if got := outcome(err); got != v.Expect {
 			t.Errorf("%s: %s, want %s (%v)", v.Name, got, v.Expect, err)
 		}

@@ -1,16 +1,17 @@
 // Package client is what a submitter programs against: a consign.SubmitterAPI
-// that stands outages, and the way from a request to a result that has been
-// verified.
+// that stands outages, and seals what it is given; and the way from a request to
+// a result that has been verified and opened.
 package client
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/seal"
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/internal/retry"
 )
@@ -33,12 +34,25 @@ type Config struct {
 	// it. The ID of an RSA key is a hash: such workers need a WorkerKey.
 	WorkerKey func(consign.WorkerID) (sign.PublicKey, error)
 	// Unverified makes Run return results without a look at their receipts,
-	// for queues that keep none. Defaults to verifying.
+	// for queues that keep none. A sealed result still opens, and nothing then
+	// says who made it. Defaults to verifying.
 	Unverified bool
 
-	// Acknowledge makes Run acknowledge a job once its result is verified,
-	// after which the queue may forget it: a result that the caller then loses
-	// is gone. Defaults to leaving that to the caller.
+	// Keyring keeps what it takes to collect a sealed job. With one on disk
+	// (OpenKeyring) another process can; losing it is losing the results.
+	// Defaults to one in memory, of this Client.
+	Keyring *Keyring
+	// Identity is the ed25519 key by which workers know the submitter of PRIVATE
+	// jobs: see Keyring.Identity. Defaults to none, and to refusing such jobs.
+	Identity *sign.Identity
+	// ResultKEM is the kind of the keys that results are sealed to, of which
+	// each job has its own. Defaults to seal.MLKEM768X25519.
+	ResultKEM seal.KEM
+
+	// Acknowledge makes Run and Collect acknowledge a job once its result is
+	// verified and opened, after which its keys are destroyed and the queue may
+	// forget it: a result that the caller then loses is gone. Defaults to
+	// leaving that to the caller.
 	Acknowledge bool
 	// Patience is how long a call is tried again while the queue does not
 	// answer. Negative: not at all. Defaults to 1 minute.
@@ -48,6 +62,12 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.WorkerKey == nil {
 		c.WorkerKey = func(id consign.WorkerID) (sign.PublicKey, error) { return sign.ParsePublicKey(sign.Ed25519, id[:]) }
+	}
+	if c.Keyring == nil {
+		c.Keyring = NewKeyring()
+	}
+	if c.ResultKEM == 0 {
+		c.ResultKEM = seal.MLKEM768X25519
 	}
 	if c.Patience == 0 {
 		c.Patience = time.Minute
@@ -61,6 +81,10 @@ func (c *Config) validate() error {
 		return &consign.FieldError{Field: "client.Config.API", Problem: "is nil", Remedy: "give a queue's Submitter, or what a transport's dialer returns"}
 	case c.QueueKey.Algorithm() == "" && !c.Unverified:
 		return &consign.FieldError{Field: "client.Config.QueueKey", Problem: "is empty", Remedy: "give the queue's public key, or set Unverified"}
+	case c.Identity != nil && c.Identity.Public().Algorithm() != sign.Ed25519:
+		return &consign.FieldError{Field: "client.Config.Identity", Problem: "is not an ed25519 key", Remedy: "use Keyring.Identity, or another of that kind"}
+	case c.ResultKEM != seal.MLKEM768X25519 && c.ResultKEM != seal.X25519:
+		return &consign.FieldError{Field: "client.Config.ResultKEM", Problem: "is " + c.ResultKEM.String(), Remedy: "use seal.MLKEM768X25519 or seal.X25519"}
 	}
 	return nil
 }
@@ -69,157 +93,23 @@ func (c *Config) validate() error {
 // the queue has not answered: a network's errors, ErrClosed, ErrBusy. Every
 // call is safe to repeat, since a job's ID is chosen here, before the first
 // try. It may be used from many goroutines.
-type Client struct{ cfg Config }
+type Client struct {
+	cfg       Config
+	pins      bool // Config.WorkerKey says which workers are believed
+	lastVault atomic.Pointer[vaultKey]
+}
 
 var _ consign.SubmitterAPI = (*Client)(nil)
 
 // New checks the configuration. It returns a *consign.FieldError for a bad
 // one, and calls nothing.
 func New(cfg Config) (*Client, error) {
+	pins := cfg.WorkerKey != nil
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg}, nil
-}
-
-// Result is a completed job with what proves it.
-type Result struct {
-	consign.JobInfo
-	// Empty where Config.Unverified is set.
-	Receipt    consign.Receipt
-	Record     consign.Record     // what the worker signed; empty for a foreign one
-	Acceptance consign.Acceptance // what the queue signed
-}
-
-// JobError says that a job ended without a result.
-type JobError struct{ Job consign.JobInfo }
-
-func (e *JobError) Error() string {
-	text := fmt.Sprintf("client: job %s %s", e.Job.ID, e.Job.State)
-	if e.Job.Reason != "" {
-		text += ": " + e.Job.Reason
-	}
-	return text
-}
-
-// Is makes a cancelled job match consign.ErrCancelled.
-func (e *JobError) Is(target error) bool {
-	return target == consign.ErrCancelled && e.Job.State == consign.StateCancelled
-}
-
-// Run submits a job, waits for it and verifies its result. Give the request an
-// ID and keep it to find the job again after a crash, or after ctx ended: the
-// job goes on, and Run with the same request takes it up.
-//
-// It returns the errors of Submit, Wait and Verify, and a *JobError for a job
-// that failed, expired or was cancelled. With an error the Result holds what
-// is known of the job; where that is an unverified result, do not use it.
-func (c *Client) Run(ctx context.Context, r consign.SubmitRequest) (Result, error) {
-	if r.ID.IsZero() {
-		r.ID = consign.NewJobID()
-	}
-	res := Result{JobInfo: consign.JobInfo{ID: r.ID}}
-	job, err := c.Submit(ctx, r)
-	if err != nil {
-		return res, err
-	}
-	res.JobInfo = job
-	job, err = c.Wait(ctx, r.ID)
-	if !job.ID.IsZero() {
-		res.JobInfo = job
-	}
-	switch {
-	case err != nil:
-		return res, err
-	case job.State != consign.StateCompleted:
-		return res, &JobError{Job: job}
-	}
-	if !c.cfg.Unverified {
-		if res, err = c.Verify(ctx, r, job); err != nil {
-			return res, err
-		}
-	}
-	if c.cfg.Acknowledge {
-		return res, c.Acknowledge(ctx, r.ID)
-	}
-	return res, nil
-}
-
-// Verify fetches the receipt of a completed job and checks that it is for this
-// request and this result: the worker's signature over its record, with the
-// key that Config.WorkerKey has for the worker; that the record names queue,
-// job, claim, kind, model, input, result and exit status; its PoE; and the
-// queue's acceptance of it, with Config.QueueKey. Of a foreign worker's result,
-// whose Verification says so, it checks what that signed, which is less: the
-// job and the output.
-//
-// A receipt that does not hold is a *consign.ReceiptError, which wraps
-// consign.ErrBadReceipt and names the field. Other errors are Receipt's and
-// WorkerKey's.
-func (c *Client) Verify(ctx context.Context, r consign.SubmitRequest, job consign.JobInfo) (Result, error) {
-	if job.Verification == consign.VerificationSignature {
-		return c.verifyForeign(ctx, r, job)
-	}
-	res := Result{JobInfo: job}
-	key, err := c.cfg.WorkerKey(job.Worker)
-	if err != nil {
-		return res, fmt.Errorf("client: no key to verify worker %s with: %w", job.Worker, err)
-	}
-	receipt, err := c.Receipt(ctx, job.ID)
-	if err != nil {
-		return res, err
-	}
-	record, acceptance, err := receipt.Verify(consign.Exchange{
-		Worker: key, Queue: c.cfg.QueueKey, Job: job.ID,
-		Header: r.Header, Payload: r.Payload, Result: job.Result,
-	})
-	if err != nil {
-		return res, err
-	}
-	bad := func(field, problem string) (Result, error) {
-		return res, &consign.ReceiptError{Field: field, Problem: problem, Err: consign.ErrBadReceipt}
-	}
-	switch {
-	case !r.ID.IsZero() && r.ID != job.ID:
-		return bad("record.job_id", "names another job than the request")
-	case record.WorkerID != job.Worker:
-		return bad("record.worker_id", "names another worker than the job")
-	case record.ClaimID != job.Claim:
-		return bad("record.claim_id", "names another claim than the job")
-	case record.Kind != r.Kind:
-		return bad("record.kind", fmt.Sprintf("is %q, not %q", record.Kind, r.Kind))
-	case record.ModelRequested != r.Model:
-		return bad("record.model_requested", fmt.Sprintf("is %q, not %q", record.ModelRequested, r.Model))
-	case record.ExitStatus != int64(job.ExitStatus):
-		return bad("record.exit_status", fmt.Sprintf("is %d, not %d", record.ExitStatus, job.ExitStatus))
-	case acceptance.Custody != r.Custody:
-		return bad("acceptance.custody", fmt.Sprintf("is %q, not %q", acceptance.Custody, r.Custody))
-	}
-	res.Receipt, res.Record, res.Acceptance = receipt, record, acceptance
-	return res, nil
-}
-
-// verifyForeign is Verify for the result of a foreign worker.
-func (c *Client) verifyForeign(ctx context.Context, r consign.SubmitRequest, job consign.JobInfo) (Result, error) {
-	res := Result{JobInfo: job}
-	receipt, err := c.Receipt(ctx, job.ID)
-	if err != nil {
-		return res, err
-	}
-	id := job.ID
-	if !r.ID.IsZero() {
-		id = r.ID
-	}
-	acceptance, err := receipt.VerifyForeign(job.Worker, consign.Exchange{Queue: c.cfg.QueueKey, Job: id, Result: job.Result})
-	switch {
-	case err != nil:
-		return res, err
-	case acceptance.Custody != r.Custody:
-		return res, &consign.ReceiptError{Field: "acceptance.custody", Problem: fmt.Sprintf("is %q, not %q", acceptance.Custody, r.Custody), Err: consign.ErrBadReceipt}
-	}
-	res.Receipt, res.Acceptance = receipt, acceptance
-	return res, nil
+	return &Client{cfg: cfg, pins: pins}, nil
 }
 
 // again makes a call until the queue has answered it.
@@ -237,32 +127,96 @@ func (c *Client) Quote(ctx context.Context, r consign.QuoteRequest) (consign.Quo
 
 // Submit implements consign.SubmitterAPI. A request without an ID gets one, so
 // that the same job is meant on every try.
+//
+// A request without a Header has its payload in plain, and is sealed before
+// anything leaves: PRIVATE jobs to the workers that are pinned, others through
+// the queue's vault, unless Custody says sealed or escrow otherwise. Only
+// CustodyPlain and CustodyTransit hand the payload out as it is. What was
+// sealed is kept in the keyring before it is sent, and is what is sent again
+// under that ID: the rest of a later request with it is not looked at.
+// Comparator defaults to "exact" for KindTask, to consign.ComparatorNone otherwise.
+//
+// Beside those of the interface it returns, with nothing sent: ErrNotPinned,
+// ErrNoIdentity, ErrVaultChanged, ErrOtherQueue and ErrKeyring; the errors of
+// seal.VerifyBundle, where no worker's bundle holds; consign.ErrNoWorker.
 func (c *Client) Submit(ctx context.Context, r consign.SubmitRequest) (consign.JobInfo, error) {
 	if r.ID.IsZero() {
 		r.ID = consign.NewJobID()
 	}
-	return again(ctx, c, func() (consign.JobInfo, error) { return c.cfg.API.Submit(ctx, r) })
+	if !seals(&r) {
+		return again(ctx, c, func() (consign.JobInfo, error) { return c.cfg.API.Submit(ctx, r) })
+	}
+	j, err := c.seal(ctx, &r)
+	if err != nil {
+		return consign.JobInfo{}, err
+	}
+	if j.Request == nil {
+		return c.Get(ctx, r.ID)
+	}
+	return c.send(ctx, r.ID, j)
 }
 
-// SubmitMany implements consign.SubmitterAPI. Requests without an ID get one;
-// only those that were not answered are sent again.
+// send submits what was sealed, and then needs it no more.
+func (c *Client) send(ctx context.Context, id consign.JobID, j *openJob) (consign.JobInfo, error) {
+	job, err := again(ctx, c, func() (consign.JobInfo, error) { return c.cfg.API.Submit(ctx, *j.Request) })
+	return job, c.answered(ctx, id, j, err)
+}
+
+// answered does to a job's keys what the answer to its submit asks for.
+func (c *Client) answered(ctx context.Context, id consign.JobID, j *openJob, answer error) error {
+	switch {
+	case answer == nil:
+		return c.cfg.Keyring.submitted(id, j)
+	case !retry.Permanent(answer):
+		return answer // it may have been admitted
+	case !errors.Is(answer, consign.ErrConflict) && !errors.Is(answer, consign.ErrIDTaken):
+		// Unless an earlier try got through whose answer was lost.
+		if _, err := c.Get(ctx, id); !errors.Is(err, consign.ErrNotFound) {
+			return answer
+		}
+	}
+	if err := c.cfg.Keyring.Forget(id); err != nil {
+		return errors.Join(answer, err)
+	}
+	return answer
+}
+
+// SubmitMany implements consign.SubmitterAPI. Requests without an ID get one,
+// and payloads in plain are sealed, as in Submit; only those that were not
+// answered are sent again.
 func (c *Client) SubmitMany(ctx context.Context, rs []consign.SubmitRequest) []consign.SubmitOutcome {
 	out := make([]consign.SubmitOutcome, len(rs))
-	open := make([]int, len(rs)) // indices into rs
-	send := make([]consign.SubmitRequest, len(rs))
+	sealed := make([]*openJob, len(rs))
+	var open []int // indices into rs
+	var send []consign.SubmitRequest
 	for i, r := range rs {
 		if r.ID.IsZero() {
 			r.ID = consign.NewJobID()
 		}
-		open[i], send[i] = i, r
+		if seals(&r) {
+			j, err := c.seal(ctx, &r)
+			switch {
+			case err != nil:
+				out[i].Err = err
+				continue
+			case j.Request == nil:
+				out[i].Job, out[i].Err = c.Get(ctx, r.ID)
+				continue
+			}
+			sealed[i], r = j, *j.Request
+		}
+		open, send = append(open, i), append(send, r)
+	}
+	if len(send) == 0 {
+		return out
 	}
 	_, _ = again(ctx, c, func() (struct{}, error) {
 		var last error
 		n := 0
 		for k, o := range c.cfg.API.SubmitMany(ctx, send) {
-			out[open[k]] = o
-			if o.Err != nil && !retry.Permanent(o.Err) {
-				open[n], send[n] = open[k], send[k]
+			i := open[k]
+			if out[i] = o; o.Err != nil && !retry.Permanent(o.Err) {
+				open[n], send[n] = i, send[k]
 				n++
 				last = o.Err
 			}
@@ -270,6 +224,11 @@ func (c *Client) SubmitMany(ctx context.Context, rs []consign.SubmitRequest) []c
 		open, send = open[:n], send[:n]
 		return struct{}{}, last
 	})
+	for i, j := range sealed {
+		if j != nil {
+			out[i].Err = c.answered(ctx, j.Request.ID, j, out[i].Err)
+		}
+	}
 	return out
 }
 
@@ -348,10 +307,13 @@ func (c *Client) Cancel(ctx context.Context, id consign.JobID) (consign.JobInfo,
 	return job, err
 }
 
-// Acknowledge implements consign.SubmitterAPI.
+// Acknowledge implements consign.SubmitterAPI, and forgets the job's keys.
 func (c *Client) Acknowledge(ctx context.Context, id consign.JobID) error {
 	_, err := again(ctx, c, func() (struct{}, error) { return struct{}{}, c.cfg.API.Acknowledge(ctx, id) })
-	return err
+	if err != nil {
+		return err
+	}
+	return c.cfg.Keyring.Forget(id)
 }
 
 // Receipt implements consign.SubmitterAPI. It verifies nothing; see Verify.
@@ -380,9 +342,14 @@ func (c *Client) Pairings(ctx context.Context) ([]consign.Pairing, error) {
 	return again(ctx, c, func() ([]consign.Pairing, error) { return c.cfg.API.Pairings(ctx) })
 }
 
-// ConfirmPairing implements consign.SubmitterAPI.
+// ConfirmPairing implements consign.SubmitterAPI, and pins the fingerprint: it
+// came by another way than the queue.
 func (c *Client) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
-	return again(ctx, c, func() (consign.Pairing, error) { return c.cfg.API.ConfirmPairing(ctx, w, fingerprint) })
+	p, err := again(ctx, c, func() (consign.Pairing, error) { return c.cfg.API.ConfirmPairing(ctx, w, fingerprint) })
+	if err != nil {
+		return p, err
+	}
+	return p, c.cfg.Keyring.Pin(fingerprint)
 }
 
 // RevokePairing implements consign.SubmitterAPI.

@@ -18,7 +18,7 @@ die() { echo "ollama.sh: $*" >&2; exit 1; }
 
 install() {
   [ -x "$OLLAMA" ] && return
-  command -v gcc >/dev/null || die "Ollama needs a C++ compiler: apt-get install g++"
+  command -v g++ >/dev/null || die "Ollama needs a C++ compiler: apt-get install g++"
   mkdir -p "$CACHE"
   (cd / && GOWORK=off GOFLAGS= GOBIN=$CACHE nice -n 19 go install "github.com/ollama/ollama@$VERSION") >"$CACHE/build.log" 2>&1 ||
     { tail -n 20 "$CACHE/build.log" >&2; die "Ollama does not build"; }

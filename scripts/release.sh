@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 MODULE=github.com/consignq/consign
 # Nested modules that users import, each after those that it needs, and those
 # that are only for us. Together with the root they must be all of them.
-RELEASED=(worker/task worker/openai examples)
+RELEASED=(store/sqlite store/postgres worker/task worker/openai examples)
 OURS=(bench internal/conformance)
 
 main() {

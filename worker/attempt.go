@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/seal"
 	"github.com/consignq/consign/internal/retry"
 )
 
@@ -19,6 +20,7 @@ type attempt struct {
 	claim  consign.Claim
 	ctx    context.Context // the executor's
 	cancel context.CancelCauseFunc
+	sealed *sealedJob // set before the executor runs; nil where the job is plain, or did not open
 
 	mu      sync.Mutex
 	expires time.Time   // when the lease has certainly ended, by the monotonic clock
@@ -112,7 +114,12 @@ func (r *run) handle(assignment consign.Assignment) {
 
 	reporting, silence := context.WithCancel(r.calling)
 	defer silence()
-	reports := newReporter(func(items []consign.ReportItem) error { return r.report(reporting, a, items) })
+	reports := newReporter(func(items []consign.ReportItem, last bool) error {
+		if a.sealed != nil {
+			return r.reportSealed(reporting, a, items, last)
+		}
+		return r.reportPlain(reporting, a, items)
+	})
 	done := make(chan outcome, 1)
 	go r.execute(a, reports, done)
 	var o outcome
@@ -132,6 +139,8 @@ func (r *run) handle(assignment consign.Assignment) {
 	current := a.finish()
 	if !current {
 		silence()
+	} else if a.sealed != nil && o.err != nil {
+		reports.add(consign.ReportLog, []byte(reason(o.err.Error())))
 	}
 	flush := time.AfterFunc(lastCalls, silence) // previews must not hold the result up
 	reports.close()
@@ -146,7 +155,11 @@ func (r *run) handle(assignment consign.Assignment) {
 	case r.working.Err() != nil:
 		r.release(a)
 	default:
-		r.fail(a, o.err)
+		words := o.err.Error()
+		if a.Custody != consign.CustodyPlain {
+			words = sealedWords(o.err)
+		}
+		r.fail(a, fault(o.err), words)
 	}
 }
 
@@ -187,34 +200,38 @@ func (r *run) execute(a *attempt, reports *reporter, done chan<- outcome) {
 		o.finished = time.Now()
 		done <- o
 	}()
-	executor, err := r.executor(a)
-	if err != nil {
-		o.err = err
+	executor := r.cfg.Executors[a.Kind]
+	if executor == nil {
+		o.err = fmt.Errorf("%w %q", errNoExecutor, a.Kind)
 		return
 	}
-	if a.Receipts {
+	sealed := a.Custody != consign.CustodyPlain
+	if a.Receipts || sealed {
 		o.input = consign.InputHash(a.Header, a.Payload)
+	}
+	payload := a.Payload
+	if sealed {
+		if a.sealed, payload, o.err = r.open(a, o.input); o.err != nil {
+			return
+		}
 	}
 	o.Output, o.err = executor.Execute(a.ctx, &Task{
 		Job: a.Job, Kind: a.Kind, Model: a.Model, Tier: a.Tier, Chars: a.Chars,
-		Payload: a.Payload, Comparator: a.Comparator,
+		Payload: payload, Comparator: a.Comparator,
 		reports: reports,
 	})
 }
 
-// executor finds what runs the job, or says why this worker cannot.
-func (r *run) executor(a *attempt) (Executor, error) {
-	e := r.cfg.Executors[a.Kind]
-	switch {
-	case e == nil:
-		return nil, fmt.Errorf("%w: no executor for kind %q", ErrRefused, a.Kind)
-	case a.Custody != consign.CustodyPlain:
-		return nil, fmt.Errorf("%w: payload under custody %q cannot be opened here", ErrRefused, a.Custody)
+// reportPlain sends what an executor streamed, once.
+func (r *run) reportPlain(ctx context.Context, a *attempt, items []consign.ReportItem) error {
+	err := r.report(ctx, a, items)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, consign.ErrLeaseLost) && !errors.Is(err, consign.ErrCancelled) {
+		r.cfg.Logger.Info("reports lost", "job", a.Job, "items", len(items), "error", err)
 	}
-	return e, nil
+	return err
 }
 
-// report sends what an executor streamed, once.
+// report makes one call with reports, which renews the lease.
 func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
 	defer cancel()
@@ -228,8 +245,6 @@ func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem
 		a.renew(sent)
 	case errors.Is(err, consign.ErrLeaseLost), errors.Is(err, consign.ErrCancelled):
 		a.lose()
-	case ctx.Err() == nil:
-		r.cfg.Logger.Info("reports lost", "job", a.Job, "items", len(items), "error", err)
 	}
 	return err
 }
@@ -237,30 +252,49 @@ func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem
 // complete signs the record and offers the result until the queue has
 // answered. Record and result are the same bytes on every try.
 func (r *run) complete(a *attempt, o outcome) {
-	c := consign.Completion{Claim: a.claim, Result: o.Result, ExitStatus: o.ExitStatus}
-	if a.Receipts {
-		record, err := r.book.sign(a, o)
-		if err != nil {
-			r.fail(a, fmt.Errorf("no record of the result: %w", err))
-			return
-		}
-		c.Record = record
+	c, err := r.completion(a, o)
+	if err != nil {
+		r.fail(a, consign.FailTransient, "no record of the result: "+err.Error())
+		return
 	}
-	err := r.deliver(r.working, a, r.cfg.KeepResult, func(ctx context.Context, s consign.Session) error { return s.Complete(ctx, c) })
+	err = r.deliver(r.working, a, r.cfg.KeepResult, func(ctx context.Context, s consign.Session) error { return s.Complete(ctx, c) })
 	if err == nil {
 		return
 	}
 	r.cfg.Logger.Error("result not accepted", "job", a.Job, "claim", a.Claim, "error", err)
 	if _, refused := errors.AsType[*consign.FieldError](err); refused {
-		r.fail(a, err) // nothing was changed, so the claim still holds
+		r.fail(a, consign.FailTransient, err.Error()) // nothing was changed, so the claim still holds
 	} else if r.working.Err() != nil && !retry.Permanent(err) {
 		r.release(a)
 	}
 }
 
+// completion seals the result of a sealed job, and signs the record of any.
+func (r *run) completion(a *attempt, o outcome) (consign.Completion, error) {
+	var value *seal.Comparison
+	if a.sealed != nil {
+		var err error
+		if value, err = a.sealed.seal(&o); err != nil {
+			return consign.Completion{}, err
+		}
+	}
+	c := consign.Completion{Claim: a.claim, Result: o.Result, ExitStatus: o.ExitStatus}
+	if !a.Receipts {
+		return c, nil
+	}
+	var tCommit [32]byte
+	if value != nil {
+		tCommit = value.Commit()
+		c.Comparison = &consign.Comparison{T: value.T, R: value.R, Sketch: value.Sketch}
+	}
+	var err error
+	c.Record, err = r.book.sign(a, o, tCommit)
+	return c, err
+}
+
 // fail says that the job could not be run, and why.
-func (r *run) fail(a *attempt, cause error) {
-	f := consign.Failure{Claim: a.claim, Kind: fault(cause), Reason: reason(cause.Error())}
+func (r *run) fail(a *attempt, kind consign.FailKind, words string) {
+	f := consign.Failure{Claim: a.claim, Kind: kind, Reason: reason(words)}
 	r.settle(r.working, a, "failure", func(ctx context.Context, s consign.Session) error { return s.Fail(ctx, f) })
 }
 

@@ -19,8 +19,9 @@ type book struct {
 }
 
 // sign returns the record of an attempt as the JSON of its envelope. A number
-// counts only once its record is signed and in the journal.
-func (b *book) sign(a *attempt, o outcome) ([]byte, error) {
+// counts only once its record is signed and in the journal. The outcome's
+// result is as it will be stored; tCommit is zero where nothing is compared.
+func (b *book) sign(a *attempt, o outcome, tCommit [32]byte) ([]byte, error) {
 	r := consign.Record{
 		QueueID:        a.Queue,
 		JobID:          a.Job,
@@ -31,6 +32,7 @@ func (b *book) sign(a *attempt, o outcome) ([]byte, error) {
 		InputHash:      o.input,
 		ResultHash:     sha256.Sum256(o.Result),
 		Comparator:     or(a.Comparator, consign.ComparatorNone),
+		TCommit:        tCommit,
 		Model:          or(o.Model, a.Model),
 		ModelDigest:    o.ModelDigest,
 		Engine:         o.Engine,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/seal"
 	"github.com/consignq/consign/crypto/sign"
 )
 
@@ -28,7 +29,8 @@ type Config struct {
 	// Slots is how many jobs run at once. Defaults to 1.
 	Slots int
 	// Capabilities is what the worker declares beyond its kinds and slots,
-	// which are those of Executors and Slots, whatever is here.
+	// which are those of Executors and Slots, and Encryption, which every
+	// worker has, whatever is here.
 	// MaxContextTier defaults to consign.MaxTier.
 	Capabilities consign.Capabilities
 	// MaxWarm is how many models the worker can keep loaded. Defaults to
@@ -41,6 +43,18 @@ type Config struct {
 	// Queue is the only queue that the worker registers with. Defaults to
 	// whichever API leads to.
 	Queue consign.QueueID
+
+	// EncryptionKeys open the jobs that are sealed to this worker, the current
+	// key first: it is what others wrap to, and the ones after it open what was
+	// wrapped before it was. Keep them over restarts (seal.Load, seal.Save):
+	// what was sealed to a key that is gone has to go to another worker. RSA
+	// keys do; the identity's own is never one of them. Defaults to a new
+	// MLKEM768-X25519 key that lives as long as the Worker.
+	EncryptionKeys []*seal.PrivateKey
+	// Pinned reports whether this worker runs the PRIVATE jobs of a submitter,
+	// by its ed25519 key; others it refuses. It is called from many goroutines.
+	// Defaults to nobody's.
+	Pinned func(submitter [32]byte) bool
 
 	// DrainTimeout is how long Run lets jobs finish once its context is done;
 	// what still runs then is stopped and given back. Negative: not at all.
@@ -79,6 +93,7 @@ func (c Config) withDefaults() Config {
 	c.Executors = maps.Clone(c.Executors)
 	c.Capabilities.Kinds = slices.Sorted(maps.Keys(c.Executors))
 	c.Capabilities.Slots = c.Slots
+	c.Capabilities.Encryption = true
 	c.Capabilities.MaxContextTier = or(c.Capabilities.MaxContextTier, consign.MaxTier)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

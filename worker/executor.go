@@ -20,7 +20,8 @@ type Executor interface {
 	// An error says whose fault it is. One that wraps ErrPayload fails the job
 	// for good; one that wraps ErrRefused sends it to another worker at once;
 	// any other, and a panic, is transient: the job is tried again elsewhere.
-	// The submitter reads the error's text. A job that ran and came to a bad
+	// The submitter reads the error's text; of a sealed job in its sealed log,
+	// and nobody else does. A job that ran and came to a bad
 	// end by itself, such as a container that exits with status 1, is not an
 	// error but an Output with its ExitStatus.
 	Execute(ctx context.Context, t *Task) (Output, error)
@@ -60,7 +61,7 @@ type Task struct {
 	Model      string // as requested, "" where the kind needs none
 	Tier       consign.Tier
 	Chars      uint32 // of the prompt, Unicode code points
-	Payload    []byte // not to be modified
+	Payload    []byte // in plain; not to be modified
 	Comparator string // how results are compared, "" or "none" where they are not
 
 	reports *reporter
@@ -84,7 +85,9 @@ func (t *Task) Log(line string) { t.reports.add(consign.ReportLog, []byte(line))
 func (t *Task) Part(b []byte) { t.reports.add(consign.ReportPart, b) }
 
 // Output is what a job came to. Result is required in spirit and may be empty;
-// strings are UTF-8 of at most 1,024 bytes and go into the signed record.
+// strings are UTF-8 of at most 1,024 bytes and go into the signed record, which
+// the queue can read whatever the job's custody: of a sealed job only Result is
+// sealed.
 type Output struct {
 	Result     []byte // not to be modified afterwards
 	ExitStatus int32  // 0 for success

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/internal/retry"
@@ -15,6 +16,7 @@ import (
 // where that has ended.
 type link struct {
 	cfg      *Config
+	keys     *keychain
 	claiming context.Context // bounds what a session claims
 	opened   chan struct{}   // capacity 1: a session was opened
 
@@ -24,20 +26,25 @@ type link struct {
 }
 
 // session is a Session with a context that ends with it, so that no claim
-// hangs in a session that somebody else has found dead.
+// hangs in a session that somebody else has found dead. It is left for a new
+// one when the key bundle that it registered is to be renewed.
 type session struct {
 	consign.Session
-	ctx context.Context
-	end context.CancelFunc
+	ctx   context.Context
+	end   context.CancelFunc
+	renew time.Time
 }
 
-func newLink(cfg *Config, claiming context.Context) *link {
-	return &link{cfg: cfg, claiming: claiming, opened: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+func newLink(w *Worker, claiming context.Context) *link {
+	return &link{cfg: &w.cfg, keys: w.keys, claiming: claiming, opened: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
 func (l *link) current() *session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.now == nil || time.Now().After(l.now.renew) {
+		return nil
+	}
 	return l.now
 }
 
@@ -45,10 +52,7 @@ func (l *link) current() *session {
 func (l *link) drop(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.end()
-	if c, ok := s.Session.(io.Closer); ok {
-		_ = c.Close() // it has ended
-	}
+	s.close()
 	if l.now == s {
 		l.now = nil
 	}
@@ -56,8 +60,18 @@ func (l *link) drop(s *session) {
 
 // close ends the current session, if there is one.
 func (l *link) close() {
-	if s := l.current(); s != nil {
-		l.drop(s)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now != nil {
+		l.now.close()
+	}
+}
+
+// close ends a session, and the connection that it may hold.
+func (s *session) close() {
+	s.end()
+	if c, ok := s.Session.(io.Closer); ok {
+		_ = c.Close() // nobody waits for what it says
 	}
 }
 
@@ -77,7 +91,7 @@ func (l *link) session(ctx context.Context) (*session, error) {
 		return s, nil // another goroutine had the turn before
 	}
 	refused := 0
-	raw, err := retry.Do(ctx, 0, func() (consign.Session, error) {
+	s, err := retry.Do(ctx, 0, func() (*session, error) {
 		s, err := l.register(ctx)
 		if _, bad := errors.AsType[*consign.FieldError](err); !bad {
 			refused = 0
@@ -92,9 +106,11 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Session: raw}
 	s.ctx, s.end = context.WithCancel(l.claiming)
 	l.mu.Lock()
+	if l.now != nil {
+		l.now.close()
+	}
 	l.now = s
 	l.mu.Unlock()
 	select {
@@ -114,8 +130,8 @@ type fatal struct{ error }
 
 func (f *fatal) Unwrap() error { return f.error }
 
-// register proves the worker's identity once.
-func (l *link) register(ctx context.Context) (consign.Session, error) {
+// register proves the worker's identity once, and offers its encryption key.
+func (l *link) register(ctx context.Context) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
 	defer cancel()
 	challenge, err := l.cfg.API.Challenge(ctx)
@@ -125,19 +141,25 @@ func (l *link) register(ctx context.Context) (consign.Session, error) {
 	if l.cfg.Queue != (consign.QueueID{}) && challenge.Queue != l.cfg.Queue {
 		return nil, fieldError("Queue", fmt.Sprintf("is %s, but %s answers", l.cfg.Queue, challenge.Queue), "dial the queue that is meant")
 	}
+	bundle, renew, err := l.keys.bundle(time.Now())
+	if err != nil {
+		return nil, err
+	}
 	public := l.cfg.Identity.Public()
 	r := consign.Registration{
 		Algorithm:    public.Algorithm(),
 		PublicKey:    public.Bytes(),
 		Origin:       l.origin(),
 		Nonce:        challenge.Nonce,
+		KeyBundle:    bundle,
 		Capabilities: l.cfg.Capabilities,
 	}
 	r.Signature, err = l.cfg.Identity.Sign(consign.RegistrationMessage(challenge.Queue, r.Origin, r.Nonce, r.KeyBundle))
 	if err != nil {
 		return nil, fieldError("Identity", "does not sign: "+err.Error(), "load another")
 	}
-	return l.cfg.API.Register(ctx, r)
+	s, err := l.cfg.API.Register(ctx, r)
+	return &session{Session: s, renew: renew}, err
 }
 
 func (l *link) origin() string {

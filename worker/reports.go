@@ -24,9 +24,10 @@ const (
 // at a time. Its own goroutine starts with the first item. A batch that fails
 // is not sent again, since the queue could not tell it from a new one: a
 // preview may be lost, but is never doubled. A line in the log says how many
-// items are missing, and where.
+// items are missing, and where. (Of a sealed job send tries again by itself: a
+// part that comes twice can be told.)
 type reporter struct {
-	send func([]consign.ReportItem) error
+	send func(items []consign.ReportItem, last bool) error // last: none will follow
 
 	mu       sync.Mutex
 	items    []consign.ReportItem
@@ -39,7 +40,7 @@ type reporter struct {
 	stopped  chan struct{} // closed when the goroutine has ended; nil before the first item
 }
 
-func newReporter(send func([]consign.ReportItem) error) *reporter {
+func newReporter(send func(items []consign.ReportItem, last bool) error) *reporter {
 	return &reporter{send: send, wake: make(chan struct{}, 1)}
 }
 
@@ -104,11 +105,11 @@ func (r *reporter) loop() {
 			}
 			timer.Stop()
 		}
-		r.flush()
+		r.flush(!open)
 	}
 }
 
-func (r *reporter) flush() {
+func (r *reporter) flush(last bool) {
 	r.mu.Lock()
 	items, failed, dropped := r.items, r.failed, r.dropped
 	r.items, r.size, r.progress, r.failed, r.dropped = nil, 0, 0, 0, 0
@@ -123,7 +124,7 @@ func (r *reporter) flush() {
 	if dropped > 0 {
 		batch = append(batch, lostNote(dropped))
 	}
-	if err := r.send(batch); err != nil {
+	if err := r.send(batch, last); err != nil {
 		r.mu.Lock()
 		r.failed += failed + len(items) + dropped
 		r.mu.Unlock()

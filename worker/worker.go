@@ -1,6 +1,6 @@
 // Package worker is the runtime of a worker: it registers with a queue, claims
-// jobs, runs them in executors, signs a record of what each came to, and hands
-// the result in.
+// jobs, opens those that are sealed, runs them in executors, seals what each
+// came to, signs a record of it, and hands the result in.
 //
 // It knows the queue as a consign.WorkerAPI, so the same program works in one
 // process with its queue or across a network.
@@ -32,6 +32,7 @@ const (
 type Worker struct {
 	cfg  Config
 	book book
+	keys *keychain
 }
 
 // New checks the configuration. It returns a *consign.FieldError for a bad
@@ -41,7 +42,11 @@ func New(cfg Config) (*Worker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, book: book{identity: cfg.Identity, journal: cfg.Journal, seq: cfg.Seq}}, nil
+	keys, err := newKeychain(cfg.Identity, cfg.EncryptionKeys)
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{cfg: cfg, keys: keys, book: book{identity: cfg.Identity, journal: cfg.Journal, seq: cfg.Seq}}, nil
 }
 
 // ID returns the name that the queue knows the worker by.
@@ -72,7 +77,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		claiming: claiming, stop: stop,
 		working: working, kill: kill,
 		calling:  calling,
-		link:     newLink(&w.cfg, claiming),
+		link:     newLink(w, claiming),
 		attempts: make(map[consign.Claim]*attempt),
 		beaten:   make(chan struct{}),
 	}

@@ -55,7 +55,9 @@ func (l *lines) String() string {
 func start(t rapid.TB, cfg worker.Config) *running {
 	t.Helper()
 	log := &lines{}
-	cfg.Identity = identity
+	if cfg.Identity == nil {
+		cfg.Identity = identity
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	w, err := worker.New(cfg)
 	if err != nil {
@@ -756,7 +758,7 @@ func TestWhatItCannotRunIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := testkit.NewFakeQueue()
 		q.Add("UNKNOWN", "x")
-		if _, err := q.Submit(t.Context(), consign.SubmitRequest{Kind: "TASK", Payload: []byte("x"), Custody: consign.CustodyEscrow}); err != nil {
+		if _, err := q.Submit(t.Context(), consign.SubmitRequest{Kind: "TASK", Payload: []byte("x"), Custody: consign.CustodyTransit}); err != nil {
 			t.Fatal(err)
 		}
 		w := start(t, worker.Config{API: q, Executors: executors(echo)})

@@ -49,6 +49,15 @@ func TestBundle(t *testing.T) {
 	}
 }
 
+// A bundle of the worker zero has no signer, not even the empty identity.
+func TestBundleOfNobody(t *testing.T) {
+	b := testBundle()
+	b.Worker = [32]byte{}
+	if _, err := SignBundle(new(sign.Identity), b); !errors.Is(err, ErrBundle) {
+		t.Errorf("signed: %v", err)
+	}
+}
+
 func TestVerifyBundleTime(t *testing.T) {
 	e, err := SignBundle(testWorker, testBundle())
 	if err != nil {
@@ -87,6 +96,10 @@ func TestSignBundleRefuses(t *testing.T) {
 		"too old":             func(b *Bundle) *sign.Identity { b.NotAfter = b.NotAfter.Add(time.Microsecond); return testWorker },
 		"no times": func(b *Bundle) *sign.Identity {
 			b.NotBefore, b.NotAfter = time.Time{}, time.Time{}.Add(1e9)
+			return testWorker
+		},
+		"ends after 2^53 microseconds": func(b *Bundle) *sign.Identity {
+			b.NotBefore, b.NotAfter = time.UnixMicro(maxSeq), time.UnixMicro(maxSeq+1)
 			return testWorker
 		},
 		"no keys":      func(b *Bundle) *sign.Identity { b.Keys = nil; return testWorker },

@@ -42,7 +42,7 @@ func NewComparison(cek CEK, h Header, canonical, sketch []byte) (Comparison, err
 // of: HMAC-SHA256(K_compare, LP("consign/sketch/v1")). It wraps ErrCommit if the
 // content key is not the header's.
 func SketchKey(cek CEK, h Header) ([32]byte, error) {
-	if err := cek.check(&h); err != nil {
+	if err := cek.Check(h); err != nil {
 		return [32]byte{}, err
 	}
 	return mac(cek.derive(h.Job, infoCompare), lp.Append(nil, []byte("consign/sketch/v1"))), nil
@@ -89,7 +89,7 @@ func (c Comparison) VerifyResult(tCommit [32]byte, cek CEK, h Header, canonical,
 }
 
 func compareValue(cek CEK, h *Header, canonical, sketch []byte) ([32]byte, error) {
-	if err := cek.check(h); err != nil {
+	if err := cek.Check(*h); err != nil {
 		return [32]byte{}, err
 	}
 	t := mac(cek.derive(h.Job, infoCompare),

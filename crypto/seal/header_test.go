@@ -74,6 +74,7 @@ func TestParseHeaderRefuses(t *testing.T) {
 	}{
 		"another format":        {0, "consign/payload/v2", ErrHeader},
 		"another suite":         {1, "AES", ErrSuite},
+		"a suite without end":   {1, strings.Repeat("A", MaxHeader), ErrHeader},
 		"short queue":           {2, "q", ErrHeader},
 		"long job":              {3, strings.Repeat("j", 17), ErrHeader},
 		"zero job":              {3, strings.Repeat("\x00", 16), ErrHeader},

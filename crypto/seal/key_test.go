@@ -117,6 +117,7 @@ func TestParseKeyRefuses(t *testing.T) {
 	sk := testKeys()[X25519].Bytes()
 	for name, b := range map[string][]byte{
 		"nothing":        nil,
+		"one byte":       {0},
 		"unknown KEM":    edit(sk, func(b []byte) []byte { b[1]++; return b }),
 		"short":          sk[:33],
 		"not clamped":    edit(sk, func(b []byte) []byte { b[2] |= 1; return b }),
@@ -247,6 +248,7 @@ func TestKeyFile(t *testing.T) {
 		"a header":          strings.Replace(string(good), "KEY-----\n", "KEY-----\nA: b\n\n", 1),
 		"a bad key":         string(pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: []byte("key")})),
 		"too long":          strings.Repeat(string(good), 40),
+		"too long by air":   string(good) + strings.Repeat("\n", maxKeyFile),
 		"a file of nothing": strings.Repeat("\n", 100),
 	} {
 		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"testing"
@@ -50,6 +51,12 @@ func TestResult(t *testing.T) {
 				t.Errorf("%v, revealed: %v", kem, err)
 			}
 		}
+	}
+}
+
+func TestInputHash(t *testing.T) {
+	if got, want := InputHash([]byte("header"), []byte("ciphertext")), sha256.Sum256([]byte("headerciphertext")); got != want {
+		t.Errorf("%x, want %x", got, want)
 	}
 }
 

@@ -131,9 +131,10 @@ func (k CEK) commits(h *Header) bool {
 	return subtle.ConstantTimeCompare(commit[:], h.Commit[:]) == 1
 }
 
-// check wraps ErrCommit if the header is not this key's.
-func (k CEK) check(h *Header) error {
-	if !k.commits(h) {
+// Check wraps ErrCommit if the header commits to another key. OpenPayload checks
+// it for a worker; a vault asks before it keeps a key.
+func (k CEK) Check(h Header) error {
+	if !k.commits(&h) {
 		return fmt.Errorf("%w: job %x", ErrCommit, h.Job)
 	}
 	return nil
@@ -256,7 +257,7 @@ func OpenRevealedPayload(header, ciphertext []byte, cek CEK) (Header, []byte, er
 
 // open decrypts the payload behind a parsed header.
 func (h *Header) open(header, ciphertext []byte, cek CEK) ([]byte, error) {
-	if err := cek.check(h); err != nil {
+	if err := cek.Check(*h); err != nil {
 		return nil, err
 	}
 	payload, err := OpenBox(cek.derive(h.Job, infoPayload), header, ciphertext)

@@ -343,7 +343,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			bytes []byte
 		}{"CEK": {cek, cek.Bytes()}, "*CEK": {&cek, cek.Bytes()}, "private key": {key, key.Bytes()[2:]}} {
 			got := strings.ToLower(fmt.Sprintf(verb, secret.value))
-			for _, leak := range []string{fmt.Sprintf("%x", secret.bytes[8:12]), strings.Trim(fmt.Sprint(secret.bytes[8:12]), "[]")} {
+			for _, leak := range []string{fmt.Sprintf("%x", secret.bytes[8:12]), strings.Trim(fmt.Sprint(secret.bytes[8:12]), "[]"),
+				strings.ToLower(string(secret.bytes[8:12]))} {
 				if strings.Contains(got, leak) {
 					t.Errorf("%s of a %s prints it", verb, name)
 				}

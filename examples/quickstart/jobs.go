@@ -97,11 +97,11 @@ func (j *job) tier() consign.Tier {
 func (j *job) verdict() string {
 	switch {
 	case j.ok() && j.poison:
-		return "none, for a reason: " + j.result.Reason
+		return "none, for a reason: " + printable(j.result.Reason)
 	case errors.Is(j.err, context.Canceled):
 		return "NONE: not finished"
 	case j.err != nil:
-		return "NONE: " + j.err.Error()
+		return "NONE: " + printable(j.err.Error())
 	}
 	return string(j.result.Verification)
 }

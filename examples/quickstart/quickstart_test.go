@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/consignq/consign"
@@ -141,6 +142,17 @@ func TestFiles(t *testing.T) {
 				t.Error("printed what is not UTF-8")
 			}
 		})
+	}
+}
+
+// What files and workers say reaches the terminal as text, whatever is in it.
+func TestControlCharacters(t *testing.T) {
+	out, err := try(t, false, file(t, "red\x1b[31m.txt", "A lease\x1b[2J ends.\x07 A worker\u009b renews its lease. Tea is at five."))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if i := strings.IndexFunc(out, func(r rune) bool { return unicode.IsControl(r) && r != '\n' }); i >= 0 {
+		t.Errorf("a control character: %q", out[max(0, i-40):i+10])
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
@@ -78,8 +79,14 @@ func summary(out io.Writer, j *job) {
 		fmt.Fprintln(out, "  none:", r.Reason)
 	}
 	for _, s := range r.Sentences {
-		fmt.Fprintln(out, "  -", strings.Join(strings.Fields(s.Text), " "))
+		fmt.Fprintln(out, "  -", printable(s.Text))
 	}
+}
+
+// printable makes a text one line that a terminal takes for text: a result is
+// a stranger's words, and so are the files.
+func printable(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }
 
 // receipt prints what was signed, and by whom.

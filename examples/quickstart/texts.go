@@ -83,7 +83,7 @@ func read(file string) (text, error) {
 	case strings.TrimSpace(s) == "":
 		return bad("is empty", "name a file with a few sentences in it")
 	}
-	return text{filepath.Base(file), s}, nil
+	return text{printable(filepath.Base(file)), s}, nil
 }
 
 func names(texts []text) string {

@@ -159,6 +159,13 @@ func (e endpoint) spoiled(t HTTPTargets) (bad []BadRequest) {
 		}
 		add("body", func(r *BadRequest) { r.Body = body })
 	}
+	if _, ok := e.body["job_id"]; ok {
+		add("job_id: not the path's", func(r *BadRequest) {
+			m := maps.Clone(e.body)
+			m["job_id"] = "11111111-1111-4111-8111-111111111111"
+			r.Body = encode(m)
+		})
+	}
 	for _, name := range slices.Sorted(maps.Keys(e.body)) {
 		if slices.Contains(e.free, name) {
 			continue

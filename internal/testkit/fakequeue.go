@@ -15,21 +15,24 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/seal"
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/internal/lp"
 )
 
 // FakeQueue is both faces of a queue, small enough to be seen to be right: one
 // account, one lock, first come first served, no retries' backoff. It fences,
-// verifies records, and expires leases by its own clock. It can be down
-// (ErrClosed) and be restarted (sessions end, leases start anew), and it keeps
-// what workers sent.
+// verifies records and comparison values, and expires leases by its own clock.
+// It can be down (ErrClosed) and be restarted (sessions end, leases start
+// anew), and it keeps what workers sent. Its vault is one key, and the content
+// keys that came wrapped to it: see fakevault.go.
 type FakeQueue struct {
 	Identity *sign.Identity
 	Lease    time.Duration // of a claim; 30 s by default
 	Interval time.Duration // between heartbeats; 10 s by default
 	Limit    time.Duration // of an attempt; none by default
 	Plain    bool          // require no records
+	Vault    *seal.PrivateKey
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with every change
@@ -43,6 +46,8 @@ type FakeQueue struct {
 	beats    []consign.Heartbeat
 	returns  []Return
 	accepted map[consign.Claim][32]byte
+	ceks     map[consign.JobID]seal.CEK
+	workers  map[consign.WorkerID]consign.WorkerKeys // as they last registered
 }
 
 // Return is a call by which a worker ended a claim, and the answer it got.
@@ -72,7 +77,12 @@ var (
 
 // NewFakeQueue returns an empty queue.
 func NewFakeQueue() *FakeQueue {
+	vault, err := seal.GenerateKey(seal.MLKEM768X25519)
+	if err != nil {
+		panic(err)
+	}
 	return &FakeQueue{
+		Vault:    vault,
 		Identity: sign.FromEd25519Seed([32]byte{'q'}),
 		Lease:    30 * time.Second,
 		Interval: 10 * time.Second,
@@ -80,6 +90,8 @@ func NewFakeQueue() *FakeQueue {
 		nonces:   make(map[string]bool),
 		jobs:     make(map[consign.JobID]*fakeJob),
 		accepted: make(map[consign.Claim][32]byte),
+		ceks:     make(map[consign.JobID]seal.CEK),
+		workers:  make(map[consign.WorkerID]consign.WorkerKeys),
 	}
 }
 
@@ -193,12 +205,15 @@ func (q *FakeQueue) Register(ctx context.Context, r consign.Registration) (consi
 		return nil, &consign.FieldError{Field: "signature", Problem: "does not verify", Remedy: "sign the registration message"}
 	}
 	q.open++
-	return &fakeSession{q: q, key: key, epoch: q.epoch}, nil
+	keys := consign.WorkerKeys{ID: key.ID(), Algorithm: r.Algorithm, PublicKey: r.PublicKey, KeyBundle: r.KeyBundle}
+	q.workers[key.ID()] = keys
+	return &fakeSession{q: q, key: key, keys: keys, epoch: q.epoch}, nil
 }
 
 type fakeSession struct {
 	q     *FakeQueue
 	key   sign.PublicKey
+	keys  consign.WorkerKeys
 	epoch int
 }
 
@@ -276,10 +291,10 @@ func (s *fakeSession) Claim(ctx context.Context) (consign.Assignment, error) {
 			return consign.Assignment{}, err
 		}
 		for _, id := range s.q.order {
-			if j := s.q.jobs[id]; j.info.State == consign.StateQueued {
-				a := s.grant(j)
+			if j := s.q.jobs[id]; j.info.State == consign.StateQueued && s.mayRun(j) {
+				a, err := s.grant(j)
 				s.q.mu.Unlock()
-				return a, nil
+				return a, err
 			}
 		}
 		changed := s.q.changed
@@ -300,7 +315,7 @@ func (s *fakeSession) Claim(ctx context.Context) (consign.Assignment, error) {
 	}
 }
 
-func (s *fakeSession) grant(j *fakeJob) consign.Assignment {
+func (s *fakeSession) grant(j *fakeJob) (consign.Assignment, error) {
 	j.info.State, j.info.Claim, j.info.Worker = consign.StateRunning, consign.NewClaimID(), s.key.ID()
 	j.info.Attempts++
 	j.info.ClaimedAt = time.Now()
@@ -308,11 +323,13 @@ func (s *fakeSession) grant(j *fakeJob) consign.Assignment {
 	s.q.note(j, consign.LogEntry{Event: consign.EventClaim, Worker: s.key.ID(), Attempt: j.info.Attempts})
 	s.q.renew(j)
 	s.q.wake()
+	wrap, err := s.wrapFor(j)
 	return consign.Assignment{
 		Queue: consign.QueueIDOf(s.q.Identity.Public()), Job: j.info.ID, Claim: j.info.Claim, Kind: j.req.Kind, Model: j.req.Model,
-		Tier: 1, Chars: uint32(len(j.req.Payload)), Header: j.req.Header, Payload: j.req.Payload, Custody: j.req.Custody,
-		Comparator: j.req.Comparator, Lease: s.q.Lease, Limit: s.q.Limit, Receipts: !s.q.Plain,
-	}
+		Tier: 1, Chars: j.chars(), Header: bytes.Clone(j.req.Header), Payload: bytes.Clone(j.req.Payload), Custody: j.req.Custody,
+		Comparator: j.req.Comparator, ClientKey: j.req.ClientKey, Wrap: wrap, Signature: j.req.Signature,
+		Lease: s.q.Lease, Limit: s.q.Limit, Receipts: !s.q.Plain,
+	}, err
 }
 
 func (s *fakeSession) Report(ctx context.Context, r consign.Report) error {
@@ -326,7 +343,7 @@ func (s *fakeSession) Report(ctx context.Context, r consign.Report) error {
 	}
 	s.q.renew(j)
 	for _, item := range r.Items {
-		s.q.note(j, consign.LogEntry{Event: consign.EventReport, Report: item.Kind, Data: bytes.Clone(item.Data), Worker: s.key.ID()})
+		s.q.note(j, consign.LogEntry{Event: consign.EventReport, Attempt: j.info.Attempts, Report: item.Kind, Data: bytes.Clone(item.Data), Worker: s.key.ID()})
 	}
 	s.q.wake()
 	return nil
@@ -338,7 +355,7 @@ func (s *fakeSession) Complete(ctx context.Context, c consign.Completion) (err e
 	}
 	defer s.q.mu.Unlock()
 	defer func() { s.q.returns = append(s.q.returns, Return{At: time.Now(), Complete: &c, Err: err}) }()
-	body := sha256.Sum256(lp.Append(nil, c.Result, c.Record, []byte{byte(c.ExitStatus)}))
+	body := sha256.Sum256(lp.Append(nil, c.Result, c.Record, []byte{byte(c.ExitStatus)}, fmt.Append(nil, c.Comparison)))
 	if first, ok := s.q.accepted[c.Claim]; ok {
 		if first != body {
 			return fmt.Errorf("%w: the claim has another completion", consign.ErrConflict)
@@ -357,6 +374,7 @@ func (s *fakeSession) Complete(ctx context.Context, c consign.Completion) (err e
 	}
 	s.q.accepted[c.Claim] = body
 	j.info.Result, j.info.ExitStatus, j.record, j.at = c.Result, c.ExitStatus, c.Record, time.Now()
+	j.info.Comparison = c.Comparison
 	s.q.end(j, consign.StateCompleted, consign.EventComplete, "")
 	return nil
 }
@@ -369,6 +387,9 @@ func (s *fakeSession) check(j *fakeJob, c consign.Completion) error {
 	record, err := consign.VerifyRecord(e, s.key)
 	if err != nil {
 		return fmt.Errorf("%w: %w", consign.ErrBadResult, err)
+	}
+	if err := checkComparison(c.Comparison, record.TCommit); err != nil {
+		return err
 	}
 	comparator := j.req.Comparator
 	if comparator == "" {
@@ -435,6 +456,9 @@ func (q *FakeQueue) Submit(ctx context.Context, r consign.SubmitRequest) (consig
 			return consign.JobInfo{}, consign.ErrConflict
 		}
 		return j.info, nil
+	}
+	if err := q.deposit(&r); err != nil {
+		return consign.JobInfo{}, err
 	}
 	j := &fakeJob{req: r, info: consign.JobInfo{ID: r.ID, State: consign.StateQueued, Kind: r.Kind, Model: r.Model, CreatedAt: time.Now()}}
 	q.jobs[r.ID] = j
@@ -586,11 +610,6 @@ func (q *FakeQueue) Explain(ctx context.Context, id consign.JobID) (consign.Expl
 	}
 	defer q.mu.Unlock()
 	return consign.Explanation{}, nil
-}
-
-// Keys implements consign.SubmitterAPI: this queue has none.
-func (q *FakeQueue) Keys(context.Context) (consign.Keys, error) {
-	return consign.Keys{Queue: consign.QueueIDOf(q.Identity.Public())}, nil
 }
 
 var errNoPairings = errors.New("testkit: this queue pairs nobody")

@@ -3,7 +3,7 @@ package testkit
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/consignq/consign"
@@ -70,7 +70,7 @@ func (v *Vault) Release(ctx context.Context, r consign.KeyRelease) ([]byte, erro
 		defer v.mu.Unlock()
 		key := v.keys[c.Job]
 		if key == nil {
-			return nil, errors.New("testkit: the vault has no key of this job")
+			return nil, fmt.Errorf("%w: job %s", consign.ErrKeyGone, c.Job)
 		}
 		if v.given == nil {
 			v.given = map[consign.Claim]consign.WorkerID{}

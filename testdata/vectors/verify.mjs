@@ -1,12 +1,13 @@
-// A second reader of Consign's receipts, in another language and from
-// docs/receipt-format.md alone. It runs the vectors in its own folder:
+// A second reader of Consign's receipts and draws, in another language and from
+// docs/receipt-format.md and docs/validation.md alone. It runs the vectors in its
+// own folder:
 //
 //	node verify.mjs
 //
 // It needs Node 20 and nothing else, prints one line per file, and exits with
 // status 1 if any vector does not come out as its "expect" says.
 
-import { createHash, createPublicKey, verify as verifySignature, constants } from "node:crypto";
+import { createHash, createHmac, createPublicKey, verify as verifySignature, constants } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 // ---- bytes ----
@@ -285,4 +286,23 @@ run("record.json", read("record.json"), checkBody(verifyRecord));
 run("acceptance.json", read("acceptance.json"), checkBody(verifyAcceptance));
 run("receipt.json", read("receipt.json"), verifyReceipt);
 run("receipt-rsa.json", read("receipt-rsa.json"), verifyReceipt);
+const draw = read("draw.json");
+const u64 = (text) => {
+  const b = Buffer.alloc(8);
+  b.writeBigUInt64BE(BigInt(text));
+  return b;
+};
+const number = (what, got, want) => need(got === BigInt(want), what, `is ${got}`);
+run("draw.json epochs", draw.epoch_commitments, (v) =>
+  same("commitment", sha256(lp(Buffer.from("consign/epoch/v1"), unhex(v.queue_id), u64(v.epoch), unhex(v.secret))), v.commitment));
+run("draw.json draws", draw.draws, (v) => {
+  const lot = createHmac("sha256", unhex(v.secret)).update(lp(Buffer.from("consign/draw/v1"), unhex(v.job_id), unhex(v.worker_id), unhex(v.poe))).digest();
+  number("u", lot.readBigUInt64BE(), v.u);
+});
+const CERTAIN = 2n ** 64n - 1n;
+run("draw.json probabilities", draw.probabilities, (v) => {
+  const rate = CERTAIN * BigInt(v.rate_per_million) / 1_000_000n, n = BigInt(v.n);
+  const adaptive = n < 10n ? CERTAIN : CERTAIN / n > rate ? CERTAIN / n : rate;
+  number("p", v.fixed ? rate : adaptive, v.p_of_2_64);
+});
 process.exitCode = failed === 0 ? 0 : 1;

@@ -98,10 +98,8 @@ func (h *handler) commit(c *call, policy consign.Policy) error {
 // request makes it a consign.SubmitRequest.
 func (in *commitRequest) request(policy consign.Policy) (consign.SubmitRequest, error) {
 	r := consign.SubmitRequest{ID: in.ID, Kind: in.Kind, Model: in.Model, Policy: policy, HardwareTier: in.HardwareTier, VRAM: in.VRAM, Labels: in.Labels,
-		Priority: consign.Priority(in.Priority), Privacy: consign.Privacy(in.Privacy), ClientKey: in.ClientKey}
+		Priority: consign.Priority(in.Priority), Privacy: consign.Privacy(in.Privacy), ClientKey: in.ClientKey, Webhook: in.Webhook}
 	switch {
-	case in.Webhook != "":
-		return r, fieldError("webhook", "is not served by this queue", "leave it out, and poll or follow the job's events")
 	case in.Payload != nil && in.Sealed != nil:
 		return r, fieldError("payload", "is there beside sealed", "send one of the two")
 	case in.Payload == nil && in.Sealed == nil:

@@ -47,7 +47,7 @@ func (s *sessions) add(worker consign.WorkerID, api consign.Session) (token stri
 		return "", until, fmt.Errorf("%w: there are %d sessions", consign.ErrBusy, s.max)
 	}
 	s.open[sha256.Sum256([]byte(token))] = &session{Session: api, worker: worker, until: until,
-		requests: map[string]*request{}, claims: map[consign.ClaimID]string{}}
+		requests: map[string]*request{}, claims: map[consign.ClaimID]string{}, abandoned: map[string]time.Time{}}
 	return token, until, nil
 }
 
@@ -69,18 +69,18 @@ type session struct {
 	worker consign.WorkerID
 	until  time.Time
 
-	mu       sync.Mutex
-	requests map[string]*request
-	claims   map[consign.ClaimID]string // which request claimed it
+	mu        sync.Mutex
+	requests  map[string]*request
+	claims    map[consign.ClaimID]string // which request claimed it
+	abandoned map[string]time.Time       // requests that were taken back, perhaps before they came
 }
 
 // request is a claim request that was named by the worker. The name makes it
 // safe to send again: whoever did not get the answer gets the same one, and the
 // job is not lost until its lease ends.
 type request struct {
-	cancel    context.CancelFunc
-	done      chan struct{} // closed once there is an answer
-	abandoned bool
+	cancel context.CancelFunc
+	done   chan struct{} // closed once there is an answer
 
 	answer consign.Assignment
 	err    error
@@ -98,6 +98,11 @@ func (s *session) claim(ctx context.Context, name string) (consign.Assignment, e
 	for {
 		mine, cancel := context.WithCancel(ctx)
 		s.mu.Lock()
+		if _, taken := s.abandoned[name]; taken {
+			s.mu.Unlock()
+			cancel()
+			return consign.Assignment{}, context.Canceled
+		}
 		r := s.requests[name]
 		first := r == nil
 		if first {
@@ -118,17 +123,11 @@ func (s *session) claim(ctx context.Context, name string) (consign.Assignment, e
 		switch {
 		case !first && ctx.Err() != nil:
 			return consign.Assignment{}, ctx.Err()
-		case !first && (errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded)) && !s.isAbandoned(r):
+		case !first && (errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded)):
 			continue // the first one has gone, or waited long enough: go on for it
 		}
 		return r.answer, r.err
 	}
-}
-
-func (s *session) isAbandoned(r *request) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return r.abandoned
 }
 
 // settle keeps a request's answer, or gives it back where nobody wants it.
@@ -137,10 +136,11 @@ func (s *session) settle(name string, r *request, answer consign.Assignment, err
 	defer s.mu.Unlock()
 	r.answer, r.err = answer, err
 	close(r.done)
+	_, abandoned := s.abandoned[name]
 	switch {
 	case err != nil:
 		delete(s.requests, name)
-	case r.abandoned:
+	case abandoned:
 		delete(s.requests, name)
 		go s.giveBack(answer)
 	default:
@@ -180,17 +180,34 @@ func (s *session) missed(claim consign.ClaimID) {
 	})
 }
 
+// Abandoned requests are remembered for longer than a request is under way: it
+// may come after the word that it is taken back. A worker that has more is not
+// helped.
+const (
+	abandonedFor = time.Minute
+	maxAbandoned = 4096
+)
+
 // abandon says that the worker does not want a request's job.
 func (s *session) abandon(name string) {
+	now := time.Now()
 	s.mu.Lock()
+	if len(s.abandoned) >= maxAbandoned {
+		for old, at := range s.abandoned {
+			if now.Sub(at) > abandonedFor {
+				delete(s.abandoned, old)
+			}
+		}
+	}
+	if len(s.abandoned) < maxAbandoned {
+		s.abandoned[name] = now
+	}
 	r := s.requests[name]
+	s.mu.Unlock()
 	if r == nil {
-		s.mu.Unlock()
 		return
 	}
-	r.abandoned = true
 	r.cancel()
-	s.mu.Unlock()
 	select {
 	case <-r.done:
 		if r.err == nil && s.forget(r.answer.Claim) != nil {

@@ -16,6 +16,7 @@ import (
 type oneJob struct {
 	consign.Session
 	after time.Duration
+	late  bool // a job comes with the cancellation
 
 	mu       sync.Mutex
 	claims   int
@@ -28,10 +29,12 @@ func (o *oneJob) Claim(ctx context.Context) (consign.Assignment, error) {
 	o.mu.Unlock()
 	select {
 	case <-time.After(o.after):
-		return consign.Assignment{Job: consign.JobID{1}, Claim: consign.ClaimID{2}, Lease: time.Minute}, nil
 	case <-ctx.Done():
-		return consign.Assignment{}, ctx.Err()
+		if !o.late {
+			return consign.Assignment{}, ctx.Err()
+		}
 	}
+	return consign.Assignment{Job: consign.JobID{1}, Claim: consign.ClaimID{2}, Lease: time.Minute}, nil
 }
 
 func (o *oneJob) Release(context.Context, consign.Release) error {
@@ -159,6 +162,33 @@ func TestAbandoned(t *testing.T) {
 		synctest.Wait()
 		if _, released := api.counts(); released != 1 {
 			t.Errorf("%d releases", released)
+		}
+	})
+}
+
+// TestAbandonedTooSoon: the word that a request is taken back may overtake it.
+func TestAbandonedTooSoon(t *testing.T) {
+	in(t, 0, func(t *testing.T, s *session, api *oneJob) {
+		s.abandon("n")
+		if _, err := s.claim(t.Context(), "n"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a request that was taken back ended with %v", err)
+		}
+		if claims, _ := api.counts(); claims != 0 {
+			t.Errorf("%d claims", claims)
+		}
+	})
+}
+
+// TestAbandonedTooLate: a job that came at the same moment is given back.
+func TestAbandonedTooLate(t *testing.T) {
+	in(t, time.Hour, func(t *testing.T, s *session, api *oneJob) {
+		api.late = true
+		go s.claim(t.Context(), "n")
+		synctest.Wait()
+		s.abandon("n")
+		synctest.Wait()
+		if _, released := api.counts(); released != 1 || len(s.requests)+len(s.claims) != 0 {
+			t.Errorf("%d releases, and %d requests are kept", released, len(s.requests))
 		}
 	})
 }

@@ -133,6 +133,16 @@ func TestForeignWorker(t *testing.T) {
 		if res.Receipt.Foreign == nil || !strings.Contains(res.Receipt.Foreign.JSON, "\n \"timestamp\"") || res.Acceptance.N != 0 || res.Acceptance.Drawn {
 			t.Errorf("job %d has the receipt %+v, accepted by %+v", i, res.Receipt.Foreign, res.Acceptance)
 		}
+		pinned, err := client.New(client.Config{API: submitter, QueueKey: identity.Public(), WorkerKey: func(consign.WorkerID) (sign.PublicKey, error) { return sign.Generate().Public(), nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pinned.Verify(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyPlain}, job); !errors.Is(err, consign.ErrBadReceipt) {
+			t.Errorf("job %d verifies for who has pinned another worker: %v", i, err)
+		}
+		if _, err := c.Verify(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyEscrow}, job); err == nil {
+			t.Errorf("job %d verifies as one that was sealed", i)
+		}
 		job.Result = append(job.Result, 'x')
 		if _, err := c.Verify(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Custody: consign.CustodyPlain}, job); !errors.Is(err, consign.ErrBadReceipt) {
 			t.Errorf("job %d verifies with another result: %v", i, err)

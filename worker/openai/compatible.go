@@ -34,6 +34,7 @@ func (e *Executor) viaOpenAI(r *run, name string, m modelInfo) error {
 	if e.cfg.APIKey != "" {
 		options = append(options, option.WithAPIKey(e.cfg.APIKey))
 	}
+	r.options = optionsDigest([]float64{r.req.temperature, r.req.topP})
 	var err error
 	if r.req.raw {
 		err = r.completion(name, options)

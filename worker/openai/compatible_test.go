@@ -117,7 +117,7 @@ func TestCompatibleRequest(t *testing.T) {
 	s.send("/v1/chat/completions", "text/event-stream", chunk(`{"a":1}`, "stop")+sseDone)
 	out, err := execute(t, openai.Config{URL: s.URL, APIKey: "mine", Digests: map[string]string{"stories260k": "sha256:ab"}},
 		`{"messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}],"max_tokens":9,"temperature":0.5,"top_p":0.9,"seed":4,"stop":["E"],"json_schema":{"type":"object","required":["a"]}}`)
-	if err != nil || out.Engine != "vllm/0.8.5" || out.Class != "vllm/0.8.5 sha256:ab - temperature=0.5,top_p=0.9,seeded" {
+	if err != nil || out.Engine != "vllm/0.8.5" || out.Class != "vllm/0.8.5 sha256:ab - temperature=0.5,top_p=0.9,seeded options:b6eb2b83860c6eff" {
 		t.Errorf("%+v, %v", out, err)
 	}
 	got := fmt.Sprint(s.asked(t, "/v1/chat/completions"))
@@ -207,8 +207,20 @@ func TestEngines(t *testing.T) {
 	if err != nil || out.Engine != "openai-compatible" || out.Class != "" {
 		t.Errorf("%+v, %v", out, err)
 	}
+	if warm := newExecutor(t, openai.Config{URL: s.URL}).Warm(t.Context()); len(warm) != 1 {
+		t.Errorf("warm: %v", warm)
+	}
 	out, err = execute(t, openai.Config{URL: s.URL, Digests: digests, Engine: "lmstudio/0.3.9"}, "x")
-	if err != nil || out.Class != "lmstudio/0.3.9 sha256:ab q4_0 - greedy" {
+	if err != nil || out.Class != "lmstudio/0.3.9 sha256:ab q4_0 - greedy options:463f2998327eb3a6" {
 		t.Errorf("%+v, %v", out, err)
+	}
+
+	// It lists what it could load beside what it has loaded, and tells which.
+	s.send("/v1/models", "application/json", `{"data":[{"id":"stories260k"},{"id":"cold"}]}`)
+	s.send("/api/v0/models", "application/json", `{"data":[{"id":"cold","state":"not-loaded"},{"id":"stories260k","state":"loaded","quantization":"Q4_K_M"}]}`)
+	e = newExecutor(t, openai.Config{URL: s.URL})
+	models, err := e.Models(t.Context())
+	if warm := e.Warm(t.Context()); err != nil || len(models) != 2 || len(warm) != 1 || warm[0].Name != "stories260k" || models[1].Quantization != "Q4_K_M" {
+		t.Errorf("models %+v, warm %v, %v", models, warm, err)
 	}
 }

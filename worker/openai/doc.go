@@ -41,12 +41,13 @@
 // accepts. An answer that the context cut off never is one.
 //
 // The record's class is the engine and its version, the digest of the model,
-// its quantisation and how tokens are drawn ("greedy", or temperature, top_p
-// and whether there is a seed). With Ollama that digest is over the weights,
+// its quantisation, how tokens are drawn ("greedy", or temperature, top_p and
+// whether there is a seed), and a digest of every option that decides which
+// token follows. With Ollama the model's digest there is over its weights,
 // template, system prompt and parameters: the one in the record's model digest
-// is Ollama's own, which for a model made by "ollama create" covers a path. Limits of length, stops and schema belong to
-// the job and are equal wherever it runs. Where engine or digest are not known
-// there is no class.
+// is Ollama's own, which for a model made by "ollama create" covers a path.
+// Limits of length, stops and schema belong to the job and are equal wherever
+// it runs. Where engine or digest are not known there is no class.
 //
 // # Whose fault
 //

@@ -169,16 +169,43 @@ func (e *Executor) Models(ctx context.Context) ([]Model, error) {
 	if in.ollama {
 		models, err = e.ollamaModels(ctx)
 	} else {
-		var list listed
-		err = e.ask(ctx, "/v1/models", nil, &list)
-		for _, m := range list.Data {
-			models = append(models, Model{Name: m.ID, Digest: e.cfg.Digests[m.ID], Warm: true})
-		}
+		models, err = e.listedModels(ctx)
 	}
 	if err != nil {
 		return nil, fault(ctx, ctx, err)
 	}
 	return e.asJobsName(models), nil
+}
+
+// listedModels lists what an engine serves. Those that serve a model loaded it
+// when they started; only LM Studio lists, and loads, whatever it has on its
+// disk, and says in its own list which are loaded.
+func (e *Executor) listedModels(ctx context.Context) ([]Model, error) {
+	var list listed
+	if err := e.ask(ctx, "/v1/models", nil, &list); err != nil {
+		return nil, err
+	}
+	var own struct {
+		Data []struct {
+			ID           string `json:"id"`
+			State        string `json:"state"`
+			Quantization string `json:"quantization"`
+		} `json:"data"`
+	}
+	if err := e.ask(ctx, "/api/v0/models", nil, &own); err != nil && !refused(err) {
+		return nil, err
+	}
+	models := make([]Model, 0, len(list.Data))
+	for _, m := range list.Data {
+		model := Model{Name: m.ID, Digest: e.cfg.Digests[m.ID], Warm: true}
+		for _, o := range own.Data {
+			if o.ID == m.ID {
+				model.Warm, model.Quantization = o.State == "loaded", o.Quantization
+			}
+		}
+		models = append(models, model)
+	}
+	return models, nil
 }
 
 // asJobsName replaces the engine's names. Ollama's ":latest" may be left out
@@ -203,9 +230,8 @@ func (e *Executor) asJobsName(models []Model) []Model {
 	return all
 }
 
-// Warm implements worker.Warmer: with Ollama the models that it has loaded,
-// elsewhere those that the engine lists, since engines serve what they loaded
-// at their start. It reports none where the engine does not answer.
+// Warm implements worker.Warmer: with Ollama and LM Studio the models that they
+// have loaded, elsewhere those that the engine lists. It reports none where the engine does not answer.
 func (e *Executor) Warm(ctx context.Context) []consign.WarmModel {
 	models, err := e.Models(ctx)
 	if err != nil {

@@ -3,6 +3,9 @@ package openai
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -181,22 +184,33 @@ func (e *Executor) run(r *run) (worker.Output, error) {
 		return worker.Output{}, err
 	}
 	out.Result = []byte(r.text.String())
-	out.Class = class(engine, model, e.cfg.Class, r.req)
+	out.Class = class(engine, model, e.cfg.Class, r)
 	out.Use.PromptTokens, out.Use.OutputTokens = max(r.promptTokens, 0), max(r.outputTokens, 0)
 	return out, nil
 }
 
 // class names what has to be equal before two results may be compared; "" where
 // that is not known.
-func class(e engine, m modelInfo, more string, r *request) string {
+func class(e engine, m modelInfo, more string, r *run) string {
 	if e.name == unknownEngine || m.digest == "" {
 		return ""
 	}
-	parts := []string{e.name, cmp.Or(m.content, m.digest), cmp.Or(m.quantization, "-"), r.sampling()}
+	parts := []string{e.name, cmp.Or(m.content, m.digest), cmp.Or(m.quantization, "-"), r.req.sampling(), r.options}
 	if more != "" {
 		parts = append(parts, more)
 	}
 	return cut(strings.Join(parts, " "), 1000)
+}
+
+// optionsDigest names the options that results of one class have in common, so
+// that an executor which asks an engine for others has another class.
+func optionsDigest(options any) string {
+	b, err := json.Marshal(options)
+	if err != nil {
+		panic("openai: " + err.Error()) // never: they are numbers
+	}
+	sum := sha256.Sum256(b)
+	return "options:" + hex.EncodeToString(sum[:8])
 }
 
 // run is one request to the engine while it is answered.
@@ -208,9 +222,10 @@ type run struct {
 	idle   time.Duration
 	spoke  atomic.Bool // there was a token
 
-	task *worker.Task
-	req  *request
-	max  int
+	task    *worker.Task
+	req     *request
+	max     int
+	options string // digest of those that the engine is asked for and a class fixes
 
 	text         strings.Builder
 	finish       string // why the answer ended: "stop" or "length"

@@ -53,6 +53,13 @@ type ollamaOptions struct {
 	Stop             []string `json:"stop,omitempty"`
 }
 
+// digest covers what decides which token follows, and not how many do, nor where
+// they are computed. A seed is the job's.
+func (o ollamaOptions) digest() string {
+	o.NumCtx, o.NumPredict, o.NumThread, o.Seed, o.Stop = 0, 0, 0, 0, nil
+	return optionsDigest(o)
+}
+
 // ollamaLine is a line of either endpoint's stream.
 type ollamaLine struct {
 	Message struct {
@@ -74,6 +81,7 @@ func (e *Executor) viaOllama(r *run, name string, m modelInfo, out *worker.Outpu
 		Options: ollamaOptions{NumCtx: tokens, NumPredict: r.req.maxTokens, NumThread: e.cfg.Threads,
 			Temperature: r.req.temperature, TopK: 40, TopP: r.req.topP, RepeatPenalty: 1, Seed: -1},
 	}
+	r.options = body.Options.digest()
 	if r.req.seed != nil {
 		body.Options.Seed = *r.req.seed
 	}

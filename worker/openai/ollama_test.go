@@ -100,14 +100,14 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out.Model != "stories260k" || out.ModelDigest != digest || out.Engine != "ollama/0.0.0" || out.Class != "ollama/0.0.0 "+digest+" unknown greedy cpu" {
+	if out.Model != "stories260k" || out.ModelDigest != digest || out.Engine != "ollama/0.0.0" || out.Class != "ollama/0.0.0 "+digest+" unknown greedy options:ee7b789fa2db8843 cpu" {
 		t.Errorf("the record would say %+v", out)
 	}
 	if u := out.Use; u.PromptTokens != 4 || u.OutputTokens != 12 || u.MemoryBytes != 159034624 || u.VideoMemoryBytes != 0 {
 		t.Errorf("use is %+v", u)
 	}
 	out, err = execute(t, openai.Config{URL: s.URL}, `{"prompt":"x","max_tokens":12,"temperature":0.8,"seed":7}`)
-	if want := "ollama/0.0.0 " + digest + " unknown temperature=0.8,top_p=1,seeded"; err != nil || out.Class != want {
+	if want := "ollama/0.0.0 " + digest + " unknown temperature=0.8,top_p=1,seeded options:778af008a3ba153d"; err != nil || out.Class != want {
 		t.Errorf("class is %q, %v; want %q", out.Class, err, want)
 	}
 }

@@ -69,6 +69,7 @@ type SubmitRequest struct {
 	QueueTime    time.Duration     `json:"queue_time_ns,omitempty"`
 	Deadline     time.Duration     `json:"deadline_ns,omitempty"`
 	MaxAttempts  int               `json:"max_attempts,omitempty"`
+	Webhook      string            `json:"webhook,omitempty"`
 }
 
 // NewSubmitRequest makes the wire's form.
@@ -76,7 +77,7 @@ func NewSubmitRequest(r consign.SubmitRequest) SubmitRequest {
 	return SubmitRequest{ID: r.ID, Kind: r.Kind, Model: r.Model, Payload: r.Payload, Custody: r.Custody, PayloadHash: Hash(r.PayloadHash),
 		Header: r.Header, Chars: r.Chars, PromptBytes: r.PromptBytes, ClientKey: r.ClientKey, Wraps: each(r.Wraps, newWrap), Signature: r.Signature,
 		Privacy: Privacy(r.Privacy), Policy: Policy(r.Policy), Priority: Priority(r.Priority), HardwareTier: r.HardwareTier, VRAM: r.VRAM,
-		Labels: r.Labels, Comparator: r.Comparator, Delay: r.Delay, QueueTime: r.QueueTime, Deadline: r.Deadline, MaxAttempts: r.MaxAttempts}
+		Labels: r.Labels, Comparator: r.Comparator, Delay: r.Delay, QueueTime: r.QueueTime, Deadline: r.Deadline, MaxAttempts: r.MaxAttempts, Webhook: r.Webhook}
 }
 
 // Value turns it back.
@@ -84,7 +85,7 @@ func (r SubmitRequest) Value() consign.SubmitRequest {
 	return consign.SubmitRequest{ID: r.ID, Kind: r.Kind, Model: r.Model, Payload: r.Payload, Custody: r.Custody, PayloadHash: [32]byte(r.PayloadHash),
 		Header: r.Header, Chars: r.Chars, PromptBytes: r.PromptBytes, ClientKey: r.ClientKey, Wraps: each(r.Wraps, Wrap.value), Signature: r.Signature,
 		Privacy: consign.Privacy(r.Privacy), Policy: consign.Policy(r.Policy), Priority: consign.Priority(r.Priority), HardwareTier: r.HardwareTier, VRAM: r.VRAM,
-		Labels: r.Labels, Comparator: r.Comparator, Delay: r.Delay, QueueTime: r.QueueTime, Deadline: r.Deadline, MaxAttempts: r.MaxAttempts}
+		Labels: r.Labels, Comparator: r.Comparator, Delay: r.Delay, QueueTime: r.QueueTime, Deadline: r.Deadline, MaxAttempts: r.MaxAttempts, Webhook: r.Webhook}
 }
 
 // Wrap is a consign.Wrap.
@@ -225,17 +226,20 @@ func (x Explanation) Value() consign.Explanation {
 
 // Keys is a consign.Keys.
 type Keys struct {
-	Queue   consign.QueueID `json:"queue_id"`
-	Vault   []byte          `json:"vault,omitempty"`
-	Workers []WorkerKeys    `json:"workers,omitempty"`
+	Queue    consign.QueueID `json:"queue_id"`
+	QueueKey string          `json:"queue_key,omitempty"`
+	Vault    []byte          `json:"vault,omitempty"`
+	Workers  []WorkerKeys    `json:"workers,omitempty"`
 }
 
 // NewKeys makes the wire's form.
-func NewKeys(k consign.Keys) Keys { return Keys{k.Queue, k.Vault, each(k.Workers, newWorkerKeys)} }
+func NewKeys(k consign.Keys) Keys {
+	return Keys{k.Queue, k.QueueKey, k.Vault, each(k.Workers, newWorkerKeys)}
+}
 
 // Value turns it back.
 func (k Keys) Value() consign.Keys {
-	return consign.Keys{Queue: k.Queue, Vault: k.Vault, Workers: each(k.Workers, WorkerKeys.value)}
+	return consign.Keys{Queue: k.Queue, QueueKey: k.QueueKey, Vault: k.Vault, Workers: each(k.Workers, WorkerKeys.value)}
 }
 
 // WorkerKeys is a consign.WorkerKeys.

@@ -1,0 +1,327 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/pb33f/libopenapi-validator/config"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
+	"github.com/consignq/consign/store/memdb"
+	"github.com/consignq/consign/transport/longpoll"
+)
+
+// described is a server whose every answer is checked against the document
+// that it serves.
+type described struct {
+	t     *testing.T
+	url   string
+	check validator.Validator
+	seen  map[string]bool // "operationId status"
+	ops   map[string]string
+}
+
+const openapiFile = "../../transport/longpoll/openapi.yaml"
+
+func describe(t *testing.T, url string) *described {
+	t.Helper()
+	text, err := os.ReadFile(openapiFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := libopenapi.NewDocument(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := doc.BuildV3Model()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check, errs := validator.NewValidator(doc, config.WithFormatAssertions(), config.WithContentAssertions())
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	if ok, errs := check.ValidateDocument(); !ok {
+		for _, e := range errs {
+			t.Errorf("%s: %s", e.Message, e.Reason)
+		}
+	}
+	d := &described{t: t, url: url, check: check, seen: map[string]bool{}, ops: map[string]string{}}
+	for path, item := range model.Model.Paths.PathItems.FromOldest() {
+		for method, op := range item.GetOperations().FromOldest() {
+			d.ops[strings.ToUpper(method)+" "+path] = op.OperationId
+		}
+	}
+	return d
+}
+
+// call makes a request, checks the answer against the document, and returns it.
+func (d *described) call(r testkit.BadRequest) (int, map[string]any) {
+	d.t.Helper()
+	what := fmt.Sprintf("%s %.80s %.120s", r.Method, r.Path, r.Body)
+	req, err := http.NewRequest(r.Method, d.url+r.Path, strings.NewReader(r.Body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if r.ContentType != "" {
+		req.Header.Set("Content-Type", r.ContentType)
+	}
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.t.Fatalf("%s: %v", what, err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if op := d.operation(r.Method, r.Path); op != "" {
+		d.seen[fmt.Sprintf("%s %d", op, resp.StatusCode)] = true
+		if ok, errs := d.check.ValidateHttpResponse(req, resp); !ok {
+			for _, e := range errs {
+				d.t.Errorf("%s: %d\n%.600s\n%s: %s %v", what, resp.StatusCode, body, e.Message, e.Reason, e.SchemaValidationErrors)
+			}
+		}
+	}
+	var m map[string]any
+	if strings.Contains(resp.Header.Get("Content-Type"), "json") {
+		if err := json.Unmarshal(body, &m); err != nil {
+			d.t.Errorf("%s: %.200s: %v", what, body, err)
+		}
+	}
+	return resp.StatusCode, m
+}
+
+// operation is the one that a request is for; "" for none.
+func (d *described) operation(method, path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	best, literal := "", -1
+	for pattern, op := range d.ops {
+		n, ok := matches(pattern, method+" "+path)
+		if ok && n > literal {
+			best, literal = op, n
+		}
+	}
+	return best
+}
+
+// matches counts the segments of a path that a pattern has literally.
+func matches(pattern, path string) (literal int, ok bool) {
+	a, b := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if len(a) != len(b) {
+		return 0, false
+	}
+	for i := range a {
+		switch {
+		case strings.HasPrefix(a[i], "{") && b[i] != "":
+		case a[i] == b[i]:
+			literal++
+		default:
+			return 0, false
+		}
+	}
+	return literal, true
+}
+
+// good makes a request that has to succeed, and returns its answer.
+func (d *described) good(method, path, token string, body any) map[string]any {
+	d.t.Helper()
+	r := testkit.BadRequest{Method: method, Path: path, Token: token}
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		r.Body, r.ContentType = string(text), "application/json"
+	}
+	status, answer := d.call(r)
+	if status/100 != 2 {
+		d.t.Fatalf("%s %s: %d %v", method, path, status, answer)
+	}
+	return answer
+}
+
+type object = map[string]any
+
+// TestOpenAPI walks through every operation as a foreign program would, and
+// sends every bad request; each answer is as openapi.yaml says.
+func TestOpenAPI(t *testing.T) {
+	q, err := consign.New(consign.Config{Store: memdb.New(), Prices: consign.PriceTable{{Kind: consign.KindInference, Price: 10_000}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- q.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+	if err := q.AddCredit(t.Context(), "acme", 1_000_000); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := longpoll.ReadTokens(strings.NewReader("acme " + longpoll.HashToken("acme-token") + "\nfoe " + longpoll.HashToken("foe-token") + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := longpoll.NewHandler(longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: tokens, MaxBody: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	d := describe(t, srv.URL)
+
+	targets := d.journey()
+	for _, r := range testkit.BadRequests(targets) {
+		if status, p := d.call(r); status/100 != 4 || p["code"] == nil {
+			t.Errorf("%s %s %s: %d %v", r.Method, r.Path, r.Why, status, p)
+		}
+	}
+	d.good("POST", "/v1/jobs/"+targets.Job+"/release", targets.Session, object{"claim_id": targets.Claim, "reason": "enough"})
+	for _, op := range d.ops {
+		if !slices.ContainsFunc([]string{"200", "201", "204"}, func(status string) bool { return d.seen[op+" "+status] }) {
+			t.Errorf("%s: no answer of its own was checked", op)
+		}
+	}
+}
+
+// journey makes every operation succeed once, and ends with a job that a worker
+// holds.
+func (d *described) journey() testkit.HTTPTargets {
+	const acme = "acme-token"
+	for _, path := range []string{"/healthz", "/readyz", "/openapi.yaml"} {
+		d.good("GET", path, "", nil)
+	}
+	identity := sign.Generate()
+	worker := consign.WorkerID(identity.Public().ID()).String()
+	session := d.register(identity)
+	d.good("POST", "/v1/workers/"+worker+"/claim", session, object{}) // nothing: 204
+
+	quote := d.good("GET", "/v1/quote?job_type=LLM_INFER&policy=AUTO&chars=1200", acme, nil)
+	if quote["price"] != "$0.010" || quote["endpoint"] != "/v1/jobs/commit/fast" || quote["policy_resolved"] != "FAST" {
+		d.t.Errorf("quote %v", quote)
+	}
+	d.good("POST", "/v1/jobs/commit/fast", acme, object{"job_type": "LLM_INFER", "model": "m", "payload": object{"prompt": "x"}, "allow_plain": true, "quote_id": quote["quote_id"]})
+	done := d.good("POST", "/v1/jobs/commit/cheap", acme, object{"job_type": "TASK", "payload": object{"task": "summarize", "text": "..."}, "allow_plain": true})["job_id"].(string)
+	d.work(identity, worker, session, done)
+	job := d.good("GET", "/v1/jobs/"+done+"?wait=10s", acme, nil)
+	if result, _ := job["result"].(object); job["status"] != "completed" || result["summary"] != "short" || job["receipt"] == nil {
+		d.t.Errorf("job %v", job)
+	}
+	d.good("GET", "/v1/jobs/"+done+"/receipt", acme, nil)
+	d.good("GET", "/v1/jobs/"+done+"/events", acme, nil)
+	d.good("POST", "/v1/jobs/"+done+"/ack", acme, nil)
+
+	other := d.good("POST", "/v1/jobs", acme, object{"job_type": "TASK", "payload": "eA==", "custody": "plain"})["id"].(string)
+	d.good("GET", "/v1/jobs/"+other+"/explain", acme, nil)
+	failed := d.claim(worker, session)
+	d.good("POST", "/v1/jobs/"+other+"/fail", session, object{"claim_id": failed, "kind": "payload", "reason": "cannot be run"})
+	d.good("POST", "/v1/jobs/batch", acme, object{"jobs": []object{{"job_type": "TASK", "payload": "eA==", "custody": "plain", "delay_ns": 3_600_000_000_000}, {"job_type": "none"}}})
+	cancelled := d.good("POST", "/v1/jobs", acme, object{"job_type": "TASK", "payload": "eA==", "custody": "plain", "delay_ns": 3_600_000_000_000})["id"].(string)
+	d.good("DELETE", "/v1/jobs/"+cancelled, acme, nil)
+	d.good("GET", "/v1/keys", acme, nil)
+	d.pair(worker, session)
+
+	targets := testkit.HTTPTargets{Worker: worker, Account: acme, Foreign: "foe-token", Session: session}
+	targets.Job = d.good("POST", "/v1/jobs", acme, object{"job_type": "TASK", "payload": "eA==", "custody": "plain"})["id"].(string)
+	targets.Claim = d.claim(worker, session)
+	return targets
+}
+
+func (d *described) register(identity *sign.Identity) string {
+	challenge := d.good("POST", "/v1/workers/challenge", "", nil)
+	var queue consign.QueueID
+	if err := queue.UnmarshalText([]byte(challenge["queue_id"].(string))); err != nil {
+		d.t.Fatal(err)
+	}
+	nonce, err := base64.StdEncoding.DecodeString(challenge["nonce"].(string))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	signature, err := identity.Sign(consign.RegistrationMessage(queue, d.url, nonce, nil))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return d.good("POST", "/v1/workers/register", "", object{"algorithm": "ed25519", "public_key": identity.Public().Bytes(), "origin": d.url, "nonce": nonce, "signature": signature,
+		"capabilities": capabilities})["session_token"].(string)
+}
+
+var capabilities = object{"kinds": []string{"TASK"}, "max_context_tier": 4, "slots": 4}
+
+func (d *described) claim(worker, session string) string {
+	d.t.Helper()
+	claim, _ := d.good("POST", "/v1/workers/"+worker+"/claim?wait=10s", session, object{"request_id": "again"})["claim_id"].(string)
+	if claim == "" {
+		d.t.Fatal("no job came")
+	}
+	return claim
+}
+
+// work claims a job, and returns its result with a signed record.
+func (d *described) work(identity *sign.Identity, worker, session, id string) {
+	d.t.Helper()
+	a := d.good("POST", "/v1/workers/"+worker+"/claim?wait=10s", session, object{"request_id": "first"})
+	d.good("POST", "/v1/workers/"+worker+"/heartbeat", session, object{"capabilities": capabilities, "free_slots": 3, "claims": []object{{"job_id": id, "claim_id": a["claim_id"]}}})
+	d.good("POST", "/v1/jobs/"+id+"/heartbeat", session, object{"claim_id": a["claim_id"], "lines": []string{"reading", "writing"}})
+	result := []byte(`{"summary":"short"}`)
+	d.good("POST", "/v1/jobs/"+id+"/complete", session, object{"claim_id": a["claim_id"], "result": result, "record": d.record(identity, a, result)})
+	d.good("DELETE", "/v1/workers/"+worker+"/claim/none", session, nil)
+}
+
+// record signs what a worker says of a run.
+func (d *described) record(identity *sign.Identity, a object, result []byte) []byte {
+	d.t.Helper()
+	text, err := json.Marshal(a)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var in struct {
+		Queue      consign.QueueID `json:"queue_id"`
+		Job        consign.JobID   `json:"job_id"`
+		Claim      consign.ClaimID `json:"claim_id"`
+		Kind       string          `json:"job_type"`
+		Comparator string          `json:"comparator"`
+		Payload    []byte          `json:"payload"`
+	}
+	if err := json.Unmarshal(text, &in); err != nil {
+		d.t.Fatal(err)
+	}
+	now := time.Now().UnixMicro()
+	envelope, err := consign.SignRecord(identity, consign.Record{QueueID: in.Queue, JobID: in.Job, ClaimID: in.Claim, Kind: in.Kind, Comparator: in.Comparator, Seq: 1,
+		HHash: sha256.Sum256(nil), InputHash: consign.InputHash(nil, in.Payload), ResultHash: sha256.Sum256(result), StartedAt: now, FinishedAt: now})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	record, err := json.Marshal(envelope)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return record
+}
+
+func (d *described) pair(worker, session string) {
+	d.t.Helper()
+	code := d.good("POST", "/v1/trust/pairings", "acme-token", object{"submitter_pubkey": sign.Generate().Public().Bytes()})["code"]
+	claimed := d.good("POST", "/v1/trust/pairings/claim", session, object{"code": code})
+	d.good("POST", "/v1/trust/pairings/"+worker+"/confirm", "acme-token", object{"fingerprint": claimed["worker_fingerprint"]})
+	d.good("GET", "/v1/trust/pairings", "acme-token", nil)
+	d.good("DELETE", "/v1/trust/pairings/"+worker, "acme-token", nil)
+}

@@ -1,0 +1,174 @@
+package consign
+
+import (
+	"context"
+	"time"
+)
+
+// Several queues may share a store. None leads: each one claims, renews, reaps
+// and pumps for itself, and the store's versions and guards decide. What the
+// others have done a queue finds out here, by hints where the store has them,
+// and by looking.
+
+// Notifier is an optional ability of a Store that several queues share: it
+// tells a queue that another one has changed something. It is a hint. A queue
+// that hears nothing finds out for itself, up to a quarter of a second later.
+type Notifier interface {
+	// Watch calls changed, one call at a time, after others have changed
+	// something, until ctx is done. It need not tell of what this Store's own
+	// Apply has changed.
+	Watch(ctx context.Context, changed func(Hint))
+}
+
+// Hint says what was changed.
+type Hint struct {
+	Queued bool    // jobs were queued
+	Jobs   []JobID // that changed; none: not known which
+}
+
+const (
+	// lookEvery is how late a queue whose workers wait notices what others
+	// queued, and those who wait for a job what others did to it.
+	lookEvery = 250 * time.Millisecond
+	// lookRarely is the same, in looks, for a queue with no worker to spare.
+	lookRarely = 4
+)
+
+// follow looks for what others have done until ctx is done.
+func (q *Queue) follow(ctx context.Context) {
+	peers := newPeers(q)
+	timer := time.NewTicker(lookEvery)
+	defer timer.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.nudge:
+			q.lookAtLanes(ctx)
+			continue
+		case <-timer.C:
+		}
+		if n%lookRarely == 0 || q.waiting.Load() {
+			q.lookAtLanes(ctx)
+		}
+		if n%lookRarely == 0 {
+			q.lookAtDocs(ctx)
+			peers.look(ctx)
+		}
+		q.lookAtTopics(ctx)
+	}
+}
+
+// hinted takes a hint.
+func (q *Queue) hinted(h Hint) {
+	q.topics.wake(h.Jobs)
+	if h.Queued && q.waiting.Load() {
+		select {
+		case q.nudge <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lookAtLanes tells the engine which lanes have tickets. What cannot be read
+// is read again soon, here as below.
+func (q *Queue) lookAtLanes(ctx context.Context) {
+	if heads, err := q.config.Store.Lanes(ctx); err == nil {
+		q.inbox.push(inLanes{heads})
+	}
+}
+
+// lookAtTopics wakes those who wait for jobs that others have changed.
+func (q *Queue) lookAtTopics(ctx context.Context) {
+	ids := q.topics.awaited()
+	if len(ids) == 0 {
+		return
+	}
+	if jobs, err := q.config.Store.Jobs(ctx, ids); err == nil {
+		q.topics.compare(ids, jobs)
+	}
+}
+
+// adminCounter counts the changes of pairings, pauses and standings.
+const adminCounter = "queue/admin"
+
+// adminChanged is the delta of a change of those.
+var adminChanged = Delta{Counter: adminCounter, Add: 1}
+
+// lookAtDocs takes in pairings, pauses and standings that others have changed.
+func (q *Queue) lookAtDocs(ctx context.Context) {
+	n, err := q.config.Store.Counter(ctx, adminCounter)
+	if err != nil || n == q.administered {
+		return
+	}
+	q.admin.Lock()
+	defer q.admin.Unlock()
+	docs, err := q.readAdmin(ctx)
+	if err != nil {
+		return
+	}
+	err = q.docs(ctx, DocWorker, func(d Doc) error {
+		docs.workers = append(docs.workers, d)
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	q.administered = n
+	q.inbox.push(docs)
+}
+
+// readAdmin reads pairings and pauses.
+func (q *Queue) readAdmin(ctx context.Context) (in inAdmin, err error) {
+	err = q.docs(ctx, DocPairing, func(d Doc) error {
+		p, err := readPairing(d)
+		if !p.Pending {
+			in.trusts = append(in.trusts, trust{p.Account, p.Worker})
+		}
+		return err
+	})
+	if err != nil {
+		return in, err
+	}
+	err = q.docs(ctx, DocPause, func(d Doc) error {
+		in.pauses = append(in.pauses, PauseKey(d.Key))
+		return nil
+	})
+	return in, err
+}
+
+// inAdmin is what the store has of pairings and pauses, all of them, and of
+// workers.
+type inAdmin struct {
+	trusts  []trust
+	pauses  []PauseKey
+	workers []Doc
+}
+
+func (in inAdmin) apply(e *engine) {
+	paired := map[trust]bool{}
+	for _, p := range in.trusts {
+		paired[p] = true
+		inPair{p.account, p.worker, true}.apply(e)
+	}
+	for _, p := range e.trusts() {
+		if !paired[p] {
+			inPair{p.account, p.worker, false}.apply(e)
+		}
+	}
+	paused := map[PauseKey]bool{}
+	for _, what := range in.pauses {
+		paused[what] = true
+		if !e.ready.paused[what] {
+			inPause{what, true}.apply(e)
+		}
+	}
+	for _, what := range e.ready.pauses() {
+		if !paused[what] {
+			inPause{what, false}.apply(e)
+		}
+	}
+	for _, d := range in.workers {
+		e.workerChanged(d)
+	}
+}

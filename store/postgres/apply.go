@@ -1,0 +1,181 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/consignq/consign"
+)
+
+// Apply commits the changes in one transaction: in one round trip where all of
+// them only write jobs, else in two. A batch that fails for one change's data
+// is cut in halves until that one stands alone, with PostgreSQL's error for
+// its outcome; so are batches that others got in the way of, which succeed
+// then. Its own errors are those, and that of a change that makes no sense: a
+// Spec, Done, Forget or Delete without its Job.
+func (s *Store) Apply(ctx context.Context, changes []consign.Change) ([]error, error) {
+	outcomes := make([]error, len(changes))
+	if len(changes) == 0 {
+		return outcomes, ctx.Err()
+	}
+	if err := s.apply(ctx, changes, outcomes, 0); err != nil {
+		return nil, err
+	}
+	s.tell(changes, outcomes)
+	return outcomes, nil
+}
+
+// maxTries is how often a change that stands alone is tried while others get
+// in its way.
+const maxTries = 5
+
+func (s *Store) apply(ctx context.Context, changes []consign.Change, outcomes []error, tries int) error {
+	err := s.commit(ctx, changes, outcomes)
+	switch {
+	case err == nil:
+		return nil
+	case inTheWay(err):
+		if tries++; tries > maxTries {
+			return err
+		}
+	case !ofData(err):
+		return err
+	case len(changes) == 1:
+		outcomes[0] = err
+		return nil
+	}
+	if len(changes) == 1 {
+		return s.apply(ctx, changes, outcomes, tries)
+	}
+	half := len(changes) / 2
+	if err := s.apply(ctx, changes[:half], outcomes[:half], 0); err != nil {
+		return err
+	}
+	return s.apply(ctx, changes[half:], outcomes[half:], 0)
+}
+
+// inTheWay reports that a transaction was rolled back for what others did, and
+// may be tried again: serialization failure, deadlock, lock not available, and
+// an insert that was overtaken by another.
+func inTheWay(err error) bool {
+	switch code(err) {
+	case "40001", "40P01", "55P03", "23505":
+		return true
+	}
+	return false
+}
+
+// ofData reports that a transaction was rolled back for what was to be
+// written: bad data, a constraint, a limit of PostgreSQL's.
+func ofData(err error) bool {
+	class := code(err)
+	return strings.HasPrefix(class, "22") || strings.HasPrefix(class, "23") || strings.HasPrefix(class, "54")
+}
+
+// commit applies the changes in one transaction, or returns why it was rolled
+// back or is not known to be committed.
+func (s *Store) commit(ctx context.Context, changes []consign.Change, outcomes []error) error {
+	sane := true
+	for i := range changes {
+		outcomes[i] = sound(&changes[i])
+		sane = sane && outcomes[i] == nil
+	}
+	if sane {
+		if b := plainBatch(changes); b != nil {
+			return s.commitPlain(ctx, b, changes, outcomes)
+		}
+	}
+	return s.commitJudged(ctx, newBatch(changes, outcomes), changes, outcomes)
+}
+
+// commitPlain writes what can be written, in one round trip: the statements of
+// a batch are a transaction.
+func (s *Store) commitPlain(ctx context.Context, b *batch, changes []consign.Change, outcomes []error) error {
+	written := make(map[consign.JobID]bool, len(changes))
+	var out pgx.Batch
+	out.Queue(writePlan)
+	out.Queue(s.sql.write, b.writeArgs()...).Query(func(rows pgx.Rows) error {
+		var id [16]byte
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { written[id] = true; return nil })
+		return err
+	})
+	if err := s.pool.SendBatch(ctx, &out).Close(); err != nil {
+		return err
+	}
+	for i := range changes {
+		if !written[changes[i].Job.ID] {
+			outcomes[i] = consign.ErrVersion
+		}
+	}
+	return nil
+}
+
+// commitJudged locks and reads what the changes touch, judges them, and writes
+// what they come to.
+func (s *Store) commitJudged(ctx context.Context, b *batch, changes []consign.Change, outcomes []error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err := conn.SendBatch(ctx, s.lock(b)).Close(); err != nil {
+		s.rollback(conn.Conn())
+		return err
+	}
+	for i := range changes {
+		if outcomes[i] == nil {
+			outcomes[i] = b.apply(&changes[i])
+		}
+	}
+	if err := conn.SendBatch(ctx, s.writes(b)).Close(); err != nil {
+		s.rollback(conn.Conn())
+		return err
+	}
+	return nil
+}
+
+// rollback ends a transaction that failed, so that the connection can be used
+// again. If it cannot, the pool closes the connection.
+func (s *Store) rollback(conn *pgx.Conn) {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "ROLLBACK")
+}
+
+// Renew writes no version and no index. Renewals take the locks in the order
+// that Apply does.
+func (s *Store) Renew(ctx context.Context, renewals []consign.Renewal) ([]error, error) {
+	outcomes := make([]error, len(renewals))
+	if len(renewals) == 0 {
+		return outcomes, ctx.Err()
+	}
+	ids, claims, periods := make([]pgtype.UUID, len(renewals)), make([]pgtype.UUID, len(renewals)), make([]int64, len(renewals))
+	for i, r := range slices.SortedFunc(slices.Values(renewals), func(a, b consign.Renewal) int { return compareIDs(a.Job, b.Job) }) {
+		ids[i], claims[i], periods[i] = uuid(r.Job), uuid(r.Claim), micros(r.For)
+	}
+	renewed := map[[2][16]byte]bool{}
+	var b pgx.Batch
+	b.Queue(writePlan)
+	b.Queue(s.sql.renew, ids, claims, periods).Query(func(rows pgx.Rows) error {
+		var job, claim [16]byte
+		_, err := pgx.ForEachRow(rows, []any{&job, &claim}, func() error { renewed[[2][16]byte{job, claim}] = true; return nil })
+		return err
+	})
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, err
+	}
+	for i, r := range renewals {
+		if !renewed[[2][16]byte{r.Job, r.Claim}] {
+			outcomes[i] = consign.ErrGuard
+		}
+	}
+	return outcomes, nil
+}

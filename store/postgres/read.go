@@ -1,0 +1,202 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/consignq/consign"
+)
+
+// Jobs implements consign.Store.
+func (s *Store) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, error) {
+	return pick(ctx, s, ids, s.sql.jobs, scanJob, func(j *consign.Job) consign.JobID { return j.ID })
+}
+
+// Specs implements consign.Store.
+func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec, error) {
+	return pick(ctx, s, ids, s.sql.specs, scanSpec, func(s *consign.Spec) consign.JobID { return s.ID })
+}
+
+// Done implements consign.Store.
+func (s *Store) Done(ctx context.Context, id consign.JobID) (done *consign.Done, err error) {
+	err = s.query(ctx, func(rows pgx.Rows) (err error) { done, err = scanDone(rows); return err }, s.sql.done, uuid(id))
+	return done, err
+}
+
+// Log implements consign.Store.
+func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n int) ([]consign.LogEntry, error) {
+	var packed, reported []consign.LogEntry
+	err := s.query(ctx, func(rows pgx.Rows) error {
+		var log []byte
+		var e reportRow
+		if err := rows.Scan(append([]any{&log}, e.targets()...)...); err != nil {
+			return err
+		}
+		if log == nil {
+			reported = append(reported, e.entry())
+			return nil
+		}
+		var err error
+		packed, err = unpack(id, log)
+		return err
+	}, s.sql.log, uuid(id), int64(after), max(n, 0))
+	if err != nil {
+		return nil, err
+	}
+	// Of two with one number, the one beside the row was first.
+	all := slices.Concat(reported, packed)
+	all = slices.DeleteFunc(all, func(e consign.LogEntry) bool { return e.Seq <= after })
+	slices.SortStableFunc(all, func(a, b consign.LogEntry) int { return cmp.Compare(a.Seq, b.Seq) })
+	all = slices.CompactFunc(all, func(a, b consign.LogEntry) bool { return a.Seq == b.Seq })
+	return all[:min(len(all), max(n, 0))], nil
+}
+
+// reportRow is a row of what was reported; all is null beside a packed log.
+type reportRow struct {
+	job                  *[16]byte
+	seq, at              *int64
+	attempt              *int32
+	event, state, report *int16
+	worker               []byte
+	reason               *string
+	data                 []byte
+}
+
+func (r *reportRow) targets() []any {
+	return []any{&r.job, &r.seq, &r.at, &r.attempt, &r.event, &r.state, &r.report, &r.worker, &r.reason, &r.data}
+}
+
+func (r *reportRow) entry() consign.LogEntry {
+	e := consign.LogEntry{Job: *r.job, Seq: consign.Seq(*r.seq), At: consign.Instant(*r.at), Attempt: int(*r.attempt),
+		Event: consign.EventKind(*r.event), State: consign.State(*r.state), Report: consign.ReportKind(*r.report), Reason: *r.reason, Data: r.data}
+	copy(e.Worker[:], r.worker)
+	return e
+}
+
+// Lanes implements consign.Store.
+func (s *Store) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
+	var heads []consign.LaneHead
+	err := s.query(ctx, func(rows pgx.Rows) error {
+		var h consign.LaneHead
+		err := rows.Scan(&h.Lane, (*int64)(&h.Key))
+		heads = append(heads, h)
+		return err
+	}, s.sql.lanes)
+	return heads, err
+}
+
+// Page implements consign.Store.
+func (s *Store) Page(ctx context.Context, lane string, shards uint16, after consign.Place, n int) ([]*consign.Job, error) {
+	args := []any{laneID(lane), int64(after.Key), uuid(after.ID), max(n, 0)}
+	if shards == consign.AllShards {
+		return s.readJobs(ctx, s.sql.page, args...)
+	}
+	return s.readJobs(ctx, s.sql.pageOfShards, append(args, int32(shards))...)
+}
+
+// Due implements consign.Store.
+func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (due []*consign.Job, next consign.Instant, err error) {
+	jobs, err := s.readJobs(ctx, s.sql.due, max(n, 0)+1)
+	for i, j := range jobs {
+		if j.DueAt > now || i == max(n, 0) {
+			return jobs[:i], j.DueAt, err
+		}
+	}
+	return jobs, 0, err
+}
+
+// Lapsed looks at every running job: leases change too often to keep them in
+// order.
+func (s *Store) Lapsed(ctx context.Context, n int) ([]*consign.Job, error) {
+	return s.readJobs(ctx, s.sql.lapsed, max(n, 0))
+}
+
+// List reads every job between the first and the last that match.
+func (s *Store) List(ctx context.Context, f consign.Filter, after consign.JobID, n int) ([]*consign.Job, error) {
+	return s.readJobs(ctx, s.sql.list, uuid(after), f.Account, int16(f.State), max(n, 0))
+}
+
+// Effects implements consign.Store.
+func (s *Store) Effects(ctx context.Context, n int) ([]consign.Effect, error) {
+	var effects []consign.Effect
+	err := s.query(ctx, func(rows pgx.Rows) error {
+		var e consign.Effect
+		var seq int64
+		var kind int16
+		err := rows.Scan((*[16]byte)(&e.ID.Job), &seq, &kind, &e.Target, &e.Amount, &e.Reason, (*int64)(&e.At))
+		e.ID.Seq, e.Kind = consign.Seq(seq), consign.EffectKind(kind)
+		effects = append(effects, e)
+		return err
+	}, s.sql.effects, max(n, 0))
+	return effects, err
+}
+
+// Docs implements consign.Store.
+func (s *Store) Docs(ctx context.Context, kind, after string, n int) ([]consign.Doc, error) {
+	var docs []consign.Doc
+	err := s.query(ctx, func(rows pgx.Rows) error {
+		d, err := scanDoc(rows)
+		docs = append(docs, d)
+		return err
+	}, s.sql.docs, kind, after, max(n, 0))
+	return docs, err
+}
+
+// Doc implements consign.Store.
+func (s *Store) Doc(ctx context.Context, kind, key string) (consign.Doc, error) {
+	d := consign.Doc{Kind: kind, Key: key}
+	err := s.query(ctx, func(rows pgx.Rows) (err error) { d, err = scanDoc(rows); return err }, s.sql.doc, kind, key)
+	return d, err
+}
+
+func scanDoc(rows pgx.Rows) (d consign.Doc, err error) {
+	var version int64
+	var body string
+	err = rows.Scan(&d.Kind, &d.Key, &version, &body)
+	d.Version, d.Body = uint64(version), []byte(body)
+	return d, err
+}
+
+// Counter implements consign.Store.
+func (s *Store) Counter(ctx context.Context, name string) (value int64, err error) {
+	err = s.query(ctx, func(rows pgx.Rows) error { return rows.Scan(&value) }, s.sql.counter, name)
+	return value, err
+}
+
+func (s *Store) readJobs(ctx context.Context, sql string, args ...any) ([]*consign.Job, error) {
+	var jobs []*consign.Job
+	err := s.query(ctx, func(rows pgx.Rows) error {
+		j, err := scanJob(rows)
+		jobs = append(jobs, j)
+		return err
+	}, sql, args...)
+	return jobs, err
+}
+
+// pick reads one thing of each job, nil where there is none, in one statement.
+func pick[T any](ctx context.Context, s *Store, ids []consign.JobID, sql string, scan func(pgx.Rows) (*T, error), id func(*T) consign.JobID) ([]*T, error) {
+	picked := make([]*T, len(ids))
+	if len(ids) == 0 {
+		return picked, ctx.Err()
+	}
+	raw := make([]pgtype.UUID, len(ids))
+	for i := range ids {
+		raw[i] = uuid(ids[i])
+	}
+	found := make(map[consign.JobID]*T, len(ids))
+	err := s.query(ctx, func(rows pgx.Rows) error {
+		v, err := scan(rows)
+		if err == nil {
+			found[id(v)] = v
+		}
+		return err
+	}, sql, raw)
+	for i := range ids {
+		picked[i] = found[ids[i]]
+	}
+	return picked, err
+}

@@ -1,0 +1,61 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/consignq/consign"
+)
+
+// Backup writes the store as it is at one moment to a new file, which Open
+// opens. Writers go on meanwhile. The file is there whole and on the disk, or
+// not at all. It returns a *consign.FieldError if there is such a file already.
+func (s *Store) Backup(ctx context.Context, path string) error {
+	if _, err := os.Lstat(path); path == "" || err == nil {
+		return &consign.FieldError{Field: "path", Problem: fmt.Sprintf("is %q, which is there already or no file", path), Remedy: "name a new file"}
+	}
+	part := path + ".part"
+	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("sqlite: what is left of an earlier backup: %w", err)
+	}
+	err := s.copyTo(ctx, part)
+	if err == nil {
+		err = flush(part)
+	}
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+		return fmt.Errorf("sqlite: back up to %s: %w", path, err)
+	}
+	return flush(filepath.Dir(path))
+}
+
+// copyTo copies the file outside of a transaction, as VACUUM must be.
+func (s *Store) copyTo(ctx context.Context, path string) error {
+	conn, err := s.reader.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { s.reader <- conn }()
+	conn.SetInterrupt(ctx.Done())
+	defer conn.SetInterrupt(nil)
+	if _, err = run(conn, "VACUUM INTO ?", func(a *args) { a.text(path) }); err == nil {
+		return nil
+	}
+	return cmp.Or(ctx.Err(), explain(err))
+}
+
+// flush waits until a file or a folder is on the disk.
+func flush(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck
+	return f.Sync()
+}

@@ -1,0 +1,52 @@
+package sqlite
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// OpenWhen is Open when the machine's clock shows that time.
+func OpenWhen(ctx context.Context, path string, now time.Time) (*Store, error) {
+	path, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx, Config{Path: path, Logger: slog.Default()}, now)
+}
+
+// Queries are those that a queue makes all the time.
+var Queries = map[string]string{
+	"insertJob": insertJob, "updateJob": updateJob, "forgetJob": forgetJob, "deleteJob": deleteJob,
+	"insertSpec": insertSpec, "insertDone": insertDone, "insertEntry": insertEntry,
+	"forgetSpec": forgets[0], "forgetDone": forgets[1], "forgetEntries": forgets[2],
+	"job": selectJobs + byID, "page": selectJobs + page, "due": selectJobs + due, "running": selectJobs + running, "list": selectJobs + list,
+	"firstLane": firstLane, "nextLane": nextLane, "spec": selectSpec, "done": selectDone, "log": selectLog, "entries": selectEntries,
+	"dropEffect": dropEffect, "effects": selectEffects, "doc": selectDoc, "docs": selectDocs, "counter": selectCounter,
+}
+
+// Do has the writer's connection carry out a script.
+func (s *Store) Do(script string) error {
+	conn := <-s.writer
+	defer func() { s.writer <- conn }()
+	return sqlitex.ExecuteScript(conn, script, nil)
+}
+
+// Texts returns the last column of a query, whose parameters are NULL.
+func (s *Store) Texts(query string) (texts []string, err error) {
+	conn := <-s.writer
+	defer func() { s.writer <- conn }()
+	stmt, _, err := conn.PrepareTransient(query)
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Finalize() //nolint:errcheck
+	for {
+		if more, err := stmt.Step(); err != nil || !more {
+			return texts, err
+		}
+		texts = append(texts, stmt.ColumnText(stmt.ColumnCount()-1))
+	}
+}

@@ -1,0 +1,12 @@
+package vault
+
+import "github.com/consignq/consign"
+
+// What the suites of package vaulttest are run against.
+
+func NewMemoryStorage() Storage { return &memory{jobs: make(map[consign.JobID][]Record)} }
+
+func OpenStorage(dir string) (Storage, error) {
+	s, _, err := openSlots(dir)
+	return s, err
+}

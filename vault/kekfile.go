@@ -1,0 +1,221 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// A file of key-encryption keys: lines as ParseKEK reads them, the last of
+// which encrypts. A retired key is overwritten with '#' where it stands, since a
+// file that is replaced leaves its old blocks behind; so the file grows by a line
+// with each rotation. A crash may leave the last line short, without its end, and
+// unused.
+const (
+	kekDigits  = 64
+	maxKEKFile = 64 << 10
+)
+
+// KEKFromFile returns the keys in the file at path, which it makes, readable by
+// its owner alone, if there is none. Keep it on another medium than the vault's,
+// and out of the vault's backups: both together open everything. A file belongs
+// to one vault.
+//
+// It wraps ErrKEK if the file is not regular, is open to others than its owner,
+// or holds anything but keys and lines with a '#', which are skipped. On Windows, where a mode says nothing, the owner
+// has to see to the file's access list.
+func KEKFromFile(path string) (KEK, error) {
+	k, err := readKEKFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return k, err
+	}
+	if err := createKEKFile(path, NewKEK()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return KEK{}, fmt.Errorf("vault: %w", err)
+	}
+	// Another process may have been first, and not have come to the point where
+	// its file outlives a crash.
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return KEK{}, fmt.Errorf("vault: %w", err)
+	}
+	return readKEKFile(path)
+}
+
+// RotateKEK gives the file at path a new key, encrypts every record under it,
+// and destroys the older keys: whatever was encrypted under those, in old blocks,
+// logs, snapshots or backups of the vault, is then beyond reach. After an error,
+// or a crash, all keys are still in the file, and it is to be called again.
+//
+// It wraps ErrKEK if the vault's present key is not in that file, and what
+// KEKFromFile and Rekey return.
+func (v *Vault) RotateKEK(ctx context.Context, path string) error {
+	v.rekeying.Lock()
+	defer v.rekeying.Unlock()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	defer f.Close()
+	k, end, err := parseKEKFile(f)
+	if err != nil {
+		return fmt.Errorf("%w (in %s)", err, path)
+	}
+	if !v.under(k) {
+		return fmt.Errorf("%w: %s does not hold the key of this vault", ErrKEK, path)
+	}
+	fresh := NewKEK()
+	if err := appendKEK(f, end, fresh); err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	if err := v.rekey(ctx, fresh); err != nil {
+		return err
+	}
+	if err := retireKEKs(f, fresh); err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	return nil
+}
+
+func readKEKFile(path string) (KEK, error) {
+	// Asked before the file is opened, for to open a named pipe is to wait.
+	info, err := os.Stat(path)
+	if err != nil {
+		return KEK{}, fmt.Errorf("vault: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return KEK{}, fmt.Errorf("%w: %s is not a regular file", ErrKEK, path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return KEK{}, fmt.Errorf("vault: %w", err)
+	}
+	defer f.Close()
+	k, _, err := parseKEKFile(f)
+	if err != nil {
+		return KEK{}, fmt.Errorf("%w (in %s)", err, path)
+	}
+	return k, nil
+}
+
+// parseKEKFile returns the keys, and where the last whole line ends.
+func parseKEKFile(f *os.File) (k KEK, end int64, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return KEK{}, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return KEK{}, 0, fmt.Errorf("%w: it is not a regular file", ErrKEK)
+	}
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		return KEK{}, 0, fmt.Errorf("%w: it is open to other users (mode %04o); run chmod 600 on it", ErrKEK, info.Mode().Perm())
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxKEKFile+1))
+	if err != nil {
+		return KEK{}, 0, err
+	}
+	if len(data) > maxKEKFile {
+		return KEK{}, 0, fmt.Errorf("%w: the file is longer than %d bytes", ErrKEK, maxKEKFile)
+	}
+	whole, rest := data[:bytes.LastIndexByte(data, '\n')+1], data[bytes.LastIndexByte(data, '\n')+1:]
+	if len(whole) == 0 || !torn(rest) {
+		whole = data
+	}
+	var words []string
+	for line := range strings.Lines(string(whole)) {
+		if !strings.Contains(line, "#") {
+			words = append(words, line)
+		}
+	}
+	k, err = ParseKEK(strings.Join(words, "\n"))
+	return k, int64(len(whole)), err
+}
+
+// torn reports whether a last line without an end is what a crash left of one.
+func torn(rest []byte) bool {
+	digits := bytes.TrimRight(rest, "\x00")
+	short := len(digits) < kekDigits || len(digits) == kekDigits && len(digits) < len(rest)
+	return len(rest) <= kekDigits+1 && short && len(bytes.Trim(digits, "0123456789abcdef")) == 0
+}
+
+// appendKEK writes a key behind the file's last whole line.
+func appendKEK(f *os.File, end int64, k KEK) error {
+	line := k.Text()
+	if end > 0 {
+		var last [1]byte
+		if _, err := f.ReadAt(last[:], end-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' {
+			line = "\n" + line
+		}
+	}
+	if _, err := f.WriteAt([]byte(line), end); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// retireKEKs overwrites all keys but the last, which is to be the one given.
+func retireKEKs(f *os.File, last KEK) error {
+	if k, _, err := parseKEKFile(f); err != nil {
+		return err
+	} else if k.current().id != last.current().id {
+		return fmt.Errorf("%w: the file was changed meanwhile: leave it to one process", ErrKEK)
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxKEKFile))
+	if err != nil {
+		return err
+	}
+	end := bytes.LastIndexByte(bytes.TrimRight(data, "\n"), '\n') + 1
+	for i := range end {
+		if data[i] != '\n' {
+			data[i] = '#'
+		}
+	}
+	if _, err := f.WriteAt(data[:end], 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// createKEKFile writes a new file, whole or not at all. It wraps fs.ErrExist if
+// there is one.
+func createKEKFile(path string, k KEK) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".kek-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(k.Text())
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	// A link, unlike a rename, fails where a file is.
+	return os.Link(f.Name(), path)
+}
+
+// syncDir makes a new name in dir outlive a crash. Windows neither needs it nor
+// knows how.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,65 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/consignq/consign"
+)
+
+// Storage keeps a vault's records, each of which is named by its job and
+// header. It is small and dumb: what a record says is encrypted, and every rule
+// is the Vault's. vaulttest.Storage is the executable form of this contract.
+//
+// Methods may be called from many goroutines, and several processes may share
+// what is behind them. Records that are handed in or out are not modified
+// afterwards. A context's error ends a call early, if the medium lets it.
+type Storage interface {
+	// Put keeps a record, in the place of the one of its name if there is one,
+	// and returns once that is durable. It returns ErrFull, and keeps nothing,
+	// where the job has records of MaxHeaders other headers. After any other
+	// error the record may have been kept.
+	Put(ctx context.Context, r Record) error
+	// Replace writes each record in the place of the one of its name and time,
+	// of which nothing is left then, and leaves out those that are not there.
+	// At no moment is a record not there, whatever crashes.
+	Replace(ctx context.Context, rs []Record) error
+	// Get returns the records of a job, in any order.
+	Get(ctx context.Context, job consign.JobID) ([]Record, error)
+	// All yields the records that were there when it began, in any order, but
+	// for those that were replaced or deleted meanwhile. The other methods may
+	// be called while it is ranged over. An error ends it.
+	All(ctx context.Context) iter.Seq2[Record, error]
+	// Delete destroys those records that are there by their name and time. When
+	// it has returned nil nothing is left of them on the medium, nor of any that
+	// an earlier call was to destroy and returned an error for; so it is not
+	// idle when rs is empty. A storage whose medium remembers, a log or a
+	// snapshot, says so: its records are gone for good with their KEK.
+	Delete(ctx context.Context, rs []Record) error
+	// Close gives up what the storage holds. No other call follows.
+	Close() error
+}
+
+// ErrFull: a job has keys for MaxHeaders headers already.
+var ErrFull = errors.New("vault: too many headers for one job")
+
+// The bounds of a storage.
+const (
+	MaxHeaders = 16  // of one job, that keys are kept for side by side
+	MaxSealed  = 190 // bytes of Record.Sealed
+)
+
+// Record is an encrypted secret, and what is said of it in the open.
+type Record struct {
+	Job    consign.JobID // zero: a key of the vault itself
+	Header [32]byte      // SHA-256 of H, or the key's ID
+	At     consign.Instant
+	Sealed []byte
+}
+
+// named reports whether both are of one job and header.
+func (r Record) named(s Record) bool { return r.Job == s.Job && r.Header == s.Header }
+
+// same reports whether both are of one name and time.
+func (r Record) same(s Record) bool { return r.named(s) && r.At == s.At }
