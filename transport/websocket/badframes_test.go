@@ -237,6 +237,23 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// An address that guesses pairing codes is slowed down, whatever keys it has.
+func TestGuesses(t *testing.T) {
+	q := startQueue(t, consign.Config{})
+	url := serve(t, websocket.Config{Workers: q})
+	codes := map[string]int{}
+	for range 7 {
+		r := rawWorker(t, url, q)
+		for id := range 4 {
+			r.send(map[string]any{"type": "pair", "id": id + 2, "code": "BCDFGHJKLM"})
+			codes[fmt.Sprint(r.receive()["error"].(map[string]any)["code"])]++
+		}
+	}
+	if codes["invalid_field"] != 20 || codes["busy"] != 8 {
+		t.Errorf("28 guesses were answered with %v", codes)
+	}
+}
+
 // Handshakes that are refused, as HTTP.
 func TestHandshakes(t *testing.T) {
 	url := serve(t, websocket.Config{Workers: startQueue(t, consign.Config{})}) + websocket.Path

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ const (
 type peer struct {
 	link
 	h       *Handler
+	addr    netip.Addr
 	ctx     context.Context // ends with the connection
 	session consign.Session // the reader's: nil before register
 
@@ -48,9 +50,9 @@ type peer struct {
 }
 
 // serveWorker serves one of our own subprotocols until the connection ends.
-func serveWorker(h *Handler, l link) {
+func serveWorker(h *Handler, l link, addr netip.Addr) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &peer{link: l, h: h, ctx: ctx, turns: make(chan struct{}, maxCalls),
+	p := &peer{link: l, h: h, addr: addr, ctx: ctx, turns: make(chan struct{}, maxCalls),
 		calls: map[uint64]context.CancelFunc{}, untaken: map[consign.ClaimID]consign.Claim{}}
 	p.conn.SetReadLimit(maxGreeting)
 	late := time.AfterFunc(registerWithin, func() { _ = p.conn.Close(ws.StatusPolicyViolation, "register first") })
@@ -333,6 +335,6 @@ func (p *peer) release(ctx context.Context, _ wire.Frame, in *wire.ReleaseFrame)
 }
 
 func (p *peer) pair(ctx context.Context, f wire.Frame, in *wire.PairFrame) (any, error) {
-	pairing, err := p.session.ClaimPairing(ctx, in.Code)
+	pairing, err := p.h.guesses.Claim(p.addr, func() (consign.Pairing, error) { return p.session.ClaimPairing(ctx, in.Code) })
 	return wire.PairedFrame{Frame: wire.Frame{Type: wire.FramePaired, ID: f.ID}, Pairing: wire.NewPairing(pairing)}, err
 }

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 	ws "github.com/coder/websocket"
 
 	"github.com/consignq/consign"
+	from "github.com/consignq/consign/transport/internal/peer"
 	"github.com/consignq/consign/transport/internal/wire"
 )
 
@@ -45,6 +47,9 @@ type Config struct {
 	// "https://queue.example.com". A registration that was signed for another
 	// is refused, so that nobody can relay it here. Defaults to any.
 	Origins []string
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is
+	// believed, for the bound on pairing codes by address. Defaults to none.
+	TrustedProxies []netip.Prefix
 	// MaxMessage is the largest message in bytes. Defaults to 32 MiB.
 	MaxMessage int64
 	// MaxConnections is how many connections there may be. Defaults to 100,000.
@@ -87,7 +92,8 @@ func (c *Config) validate() error {
 
 // Handler is an http.Handler that upgrades to WebSocket.
 type Handler struct {
-	config Config
+	config  Config
+	guesses from.Guesses
 
 	mu     sync.Mutex
 	open   map[*ws.Conn]struct{}
@@ -126,7 +132,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if foreign {
 		serveForeign(h, link)
 	} else {
-		serveWorker(h, link)
+		serveWorker(h, link, from.Addr(r, h.config.TrustedProxies))
 	}
 }
 
