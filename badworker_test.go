@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,6 +34,9 @@ var badCapabilities = []struct {
 	{"a model of bad UTF-8", "worker.models", func(c *consign.Capabilities) { c.Models = []string{"\xfe"} }},
 	{"a model of a megabyte", "worker.models", func(c *consign.Capabilities) { c.Models = []string{strings.Repeat("m", 1<<20)} }},
 	{"a nameless model", "worker.models", func(c *consign.Capabilities) { c.Models = []string{""} }},
+	{"too many kinds", "worker.kinds", func(c *consign.Capabilities) { c.Kinds = slices.Repeat([]string{"k"}, 4097) }},
+	{"too many models", "worker.models", func(c *consign.Capabilities) { c.Models = slices.Repeat([]string{"m"}, 4097) }},
+	{"too many slots", "worker.slots", func(c *consign.Capabilities) { c.Slots = 1<<16 + 1 }},
 	{"no tier", "worker.max_context_tier", func(c *consign.Capabilities) { c.MaxContextTier = 0 }},
 	{"tier 5", "worker.max_context_tier", func(c *consign.Capabilities) { c.MaxContextTier = 5 }},
 	{"tier 255", "worker.max_context_tier", func(c *consign.Capabilities) { c.MaxContextTier = 255 }},
@@ -266,6 +271,16 @@ func badSessionCalls() []badCase {
 	for _, bad := range badCapabilities {
 		badBeat(bad.name, field(bad.field), func(h *consign.Heartbeat) { bad.spoil(&h.Capabilities) })
 	}
+	badBeat("too many warm models", field("worker.warm"), func(h *consign.Heartbeat) {
+		h.Warm = slices.Repeat([]consign.WarmModel{{Name: "m"}}, 4097)
+	})
+	badBeat("too many rates", field("worker.rates"), func(h *consign.Heartbeat) {
+		h.Rates = map[string]float64{}
+		for i := range 4097 {
+			h.Rates[strconv.Itoa(i)] = 1
+		}
+	})
+	badBeat("too many claims", field("worker.claims"), func(h *consign.Heartbeat) { h.Claims = make([]consign.Claim, 1<<16+1) })
 	badBeat("minus one free slots", field("worker.free_slots"), func(h *consign.Heartbeat) { h.FreeSlots = -1 })
 	badBeat("minus one warm models", field("worker.max_warm"), func(h *consign.Heartbeat) { h.MaxWarm = -1 })
 	badBeat("a negative rate", field("worker.rates"), func(h *consign.Heartbeat) { h.Rates = map[string]float64{"m": -1} })

@@ -12,6 +12,7 @@ import (
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 	"github.com/consignq/consign/vault"
 	"github.com/consignq/consign/worker"
@@ -233,6 +234,38 @@ func TestTransitIsIdempotent(t *testing.T) {
 		if _, err := w.sub.Submit(ctx, r); !errors.Is(err, consign.ErrConflict) {
 			t.Errorf("once more: %v", err)
 		}
+	})
+}
+
+// A store that is out for a while keeps no bare payload out afterwards: each try
+// seals anew, and the vault keeps one key for all of them.
+func TestTransitOutlastsTheStore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		keys, err := vault.NewMemory(vault.Config{})
+		check(t, err)
+		down := true
+		store := &testkit.FaultStore{Store: memdb.New(), Refuse: func(c *consign.Change) error {
+			if down && c.Job != nil {
+				return errors.New("no store")
+			}
+			return nil
+		}}
+		q, stop := startQueueStop(t, consign.Config{Store: store, Vault: keys, Identity: seededIdentity(1)})
+		defer stop()
+		r := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Payload: []byte(secret), Custody: consign.CustodyTransit}
+		submit := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := q.Submitter("acme").Submit(ctx, r)
+			return err
+		}
+		for i := range 2 * vault.MaxHeaders {
+			if err := submit(); err == nil || errors.As(err, new(*consign.FieldError)) {
+				t.Fatalf("try %d without a store: %v", i, err)
+			}
+		}
+		down = false
+		check(t, submit())
 	})
 }
 

@@ -3,6 +3,7 @@ package consign
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -31,10 +32,7 @@ func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte) error 
 func (s *submitter) seal(ctx context.Context, draft *Job, spec *Spec) error {
 	sealed, err := s.sealedBefore(ctx, spec)
 	if err == nil && sealed == nil {
-		var fresh SealedPayload
-		fresh, err = s.q.config.Vault.Seal(ctx, SealRequest{Queue: s.q.id, Job: spec.ID, Submitter: accountHash(s.account), Kind: spec.Kind, Model: spec.Model,
-			Privacy: spec.Privacy, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Payload: spec.Payload})
-		sealed = &fresh
+		sealed, err = s.sealFresh(ctx, spec)
 	}
 	if err != nil {
 		return fmt.Errorf("consign: job %s: vault: %w", spec.ID, err)
@@ -44,11 +42,28 @@ func (s *submitter) seal(ctx context.Context, draft *Job, spec *Spec) error {
 	return nil
 }
 
-// accountHash names an account in the header of a PUBLIC job, salted with bytes
-// that are forgotten at once: workers cannot tell which jobs are one account's.
-func accountHash(account string) [32]byte {
-	salt := random16()
-	return sha256.Sum256(lp.Append(nil, []byte("consign/account/v1"), salt[:], []byte(account)))
+func (s *submitter) sealFresh(ctx context.Context, spec *Spec) (*SealedPayload, error) {
+	submitter, err := s.q.accountHash(s.account, spec.ID)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.q.config.Vault.Seal(ctx, SealRequest{Queue: s.q.id, Job: spec.ID, Submitter: submitter, Kind: spec.Kind, Model: spec.Model,
+		Privacy: spec.Privacy, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Payload: spec.Payload})
+	return &sealed, err
+}
+
+// accountHash names an account in the header of a PUBLIC job, with a salt that
+// the queue alone can make: workers cannot tell which jobs are one account's.
+// It is the same whenever the job is sealed, so that the vault, which keeps the
+// keys of a few headers of one job and no more, knows the header again.
+func (q *Queue) accountHash(account string, job JobID) ([32]byte, error) {
+	key, err := q.config.Identity.Derive("account-hash")
+	if err != nil {
+		return [32]byte{}, err
+	}
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write(lp.Append(nil, []byte("consign/account/v1"), job[:], []byte(account)))
+	return [32]byte(mac.Sum(nil)), nil
 }
 
 // sealedBefore returns what is stored of a job of this account, with that ID

@@ -167,9 +167,19 @@ func jsonDoc(kind, key string, version uint64, body any) Doc {
 
 func (s *session) ClaimPairing(ctx context.Context, code string) (Pairing, error) {
 	q := s.q
-	if err := q.guesses.wait(ctx, s.id, q.now()); err != nil {
+	now := q.now()
+	if err := q.guesses.begin(ctx, s.id, now); err != nil {
 		return Pairing{}, err
 	}
+	p, err := s.claimPairing(ctx, code)
+	if _, wrong := errors.AsType[*FieldError](err); !wrong {
+		q.guesses.undo(s.id, now)
+	}
+	return p, err
+}
+
+func (s *session) claimPairing(ctx context.Context, code string) (Pairing, error) {
+	q := s.q
 	key, err := q.codeKey(readCode(code))
 	if err != nil {
 		return Pairing{}, err
@@ -177,9 +187,6 @@ func (s *session) ClaimPairing(ctx context.Context, code string) (Pairing, error
 	for {
 		p, c, err := q.claimCode(ctx, key, s.keys)
 		if err != nil {
-			if _, wrong := errors.AsType[*FieldError](err); wrong {
-				q.guesses.failed(s.id, q.now())
-			}
 			return Pairing{}, err
 		}
 		_, doc, err := q.pairing(ctx, p.Account, p.Worker)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,6 +186,40 @@ func TestPairingGuesses(t *testing.T) {
 			t.Errorf("a good code an hour later: %v", err)
 		}
 	})
+}
+
+// Guesses that a worker makes all at once are counted as well.
+func TestPairingGuessesAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q, stop := startQueueStop(t, consign.Config{Store: slowDocs{memdb.New()}})
+		defer stop()
+		w := openSession(t, q, seededIdentity(10), anyTask)
+		errs := make([]error, 100)
+		var group sync.WaitGroup
+		for i := range errs {
+			group.Go(func() { _, errs[i] = w.ClaimPairing(context.Background(), fmt.Sprintf("BBBBB-BBB%02d", i)) })
+		}
+		group.Wait()
+		tried := 0
+		for _, err := range errs {
+			if isField(err, "code") {
+				tried++
+			} else if !errors.Is(err, consign.ErrBusy) {
+				t.Error(err)
+			}
+		}
+		if tried != 5 {
+			t.Errorf("%d codes were tried", tried)
+		}
+	})
+}
+
+// slowDocs takes a second for each document.
+type slowDocs struct{ consign.Store }
+
+func (s slowDocs) Doc(ctx context.Context, kind, key string) (consign.Doc, error) {
+	time.Sleep(time.Second)
+	return s.Store.Doc(ctx, kind, key)
 }
 
 // What was pending is pending, and what was confirmed is confirmed, for the

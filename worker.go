@@ -23,8 +23,25 @@ type Capabilities struct {
 	Slots          int // jobs at once, at least 1
 }
 
+// The bounds of what a worker declares, which is kept and looked through with
+// each of its heartbeats.
+const (
+	maxDeclared = 4096    // kinds, models, models that are warm, rates
+	maxSlots    = 1 << 16 // and so claims
+)
+
+func tooMany(field string, n, most int) error {
+	return fieldError(field, fmt.Sprintf("are %d", n), fmt.Sprintf("declare at most %d", most))
+}
+
 func (c *Capabilities) validate() error {
 	switch {
+	case len(c.Kinds) > maxDeclared:
+		return tooMany("worker.kinds", len(c.Kinds), maxDeclared)
+	case len(c.Models) > maxDeclared:
+		return tooMany("worker.models", len(c.Models), maxDeclared)
+	case c.Slots > maxSlots:
+		return tooMany("worker.slots", c.Slots, maxSlots)
 	case len(c.Kinds) == 0:
 		return fieldError("worker.kinds", "is empty", "name at least one kind that the worker executes")
 	case slices.ContainsFunc(c.Kinds, notName):
@@ -41,6 +58,12 @@ func (c *Capabilities) validate() error {
 
 func (h *Heartbeat) validate() error {
 	switch {
+	case len(h.Warm) > maxDeclared:
+		return tooMany("worker.warm", len(h.Warm), maxDeclared)
+	case len(h.Rates) > maxDeclared:
+		return tooMany("worker.rates", len(h.Rates), maxDeclared)
+	case len(h.Claims) > maxSlots:
+		return tooMany("worker.claims", len(h.Claims), maxSlots)
 	case h.FreeSlots < 0:
 		return fieldError("worker.free_slots", "is negative", "declare zero or more")
 	case h.MaxWarm < 0:
