@@ -43,8 +43,8 @@ test: ## every test of every module; needs only Go
 RACE_SKIP := ^(TestPropertiesOnRealPrompts|TestRealPromptsSealed)$$
 
 .PHONY: race
-race: ## the same under the race detector; needs a C compiler
-	$(GO) test -race -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
+race: ## the same, properties less deep, under the race detector; needs a C compiler
+	$(GO) test -race -short -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
 .PHONY: test-llm
 test-llm: ## sealed jobs on a real Ollama, built if it is missing; needs a C++ compiler and ../shared
@@ -65,7 +65,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: ## Go benchmarks: BENCH, BENCHTIME, COUNT
-	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./client ./crypto/seal ./store/memdb ./store/sqlite ./transport/longpoll ./bench/...
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./client ./crypto/seal ./store/memdb ./store/sqlite ./transport/longpoll ./transport/websocket ./bench/...
 
 .PHONY: quickstart
 quickstart: ## the example of the README: one program, a queue and its workers

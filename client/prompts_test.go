@@ -72,6 +72,12 @@ func (s *watchedStore) Apply(ctx context.Context, changes []consign.Change) ([]e
 	return s.Store.Apply(ctx, changes)
 }
 
+func (s *watchedStore) text() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.written.Bytes())
+}
+
 // gather writes what is text or bytes in a value.
 func gather(b *bytes.Buffer, v reflect.Value) {
 	switch v.Kind() {
@@ -163,6 +169,12 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
+func (b *lockedBuffer) text() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.Buffer.Bytes())
+}
+
 func newPromptWorld(t *testing.T) *promptWorld {
 	w := &promptWorld{dir: t.TempDir(), store: &watchedStore{Store: memdb.New()}}
 	t.Setenv("TMPDIR", w.dir)
@@ -217,7 +229,7 @@ func (w *promptWorld) request(prompt string) consign.SubmitRequest {
 // places are all that the prompts must not be in.
 func (w *promptWorld) places(t *testing.T) map[string][]byte {
 	t.Helper()
-	places := map[string][]byte{"the store": w.store.written.Bytes(), "the log": w.log.Bytes()}
+	places := map[string][]byte{"the store": w.store.text(), "the log": w.log.text()}
 	read := func(path string) {
 		data, err := os.ReadFile(path)
 		check(t, err)

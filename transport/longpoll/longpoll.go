@@ -18,10 +18,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path"
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/transport/internal/peer"
 )
 
 // Config is what a handler serves, and to whom.
@@ -52,6 +54,9 @@ type Config struct {
 	// "https://queue.example.com". A registration that was signed for another
 	// is refused, so that nobody can relay it here. Defaults to any.
 	Origins []string
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is
+	// believed, where it matters who calls. Defaults to none.
+	TrustedProxies []netip.Prefix
 
 	// Rate and Burst bound an account's requests per second. Default to no
 	// bound.
@@ -114,6 +119,7 @@ type handler struct {
 	paths    *http.ServeMux // without that, so that it knows a wrong method from a wrong path
 	origin   *http.CrossOriginProtection
 	limits   limits
+	guesses  peer.Guesses
 	sessions sessions
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/transport/internal/peer"
 	"github.com/consignq/consign/transport/internal/wire"
 )
 
@@ -82,7 +83,9 @@ func (h *handler) claimPairing(c *call) error {
 	if err := c.read(&in); err != nil {
 		return err
 	}
-	pairing, err := s.ClaimPairing(c.r.Context(), in.Code)
+	pairing, err := h.guesses.Claim(peer.Addr(c.r, h.TrustedProxies), func() (consign.Pairing, error) {
+		return s.ClaimPairing(c.r.Context(), in.Code)
+	})
 	if err != nil {
 		return err
 	}
