@@ -3,8 +3,9 @@
 //
 // A program gives a [Queue] a store, and gets jobs labelled by the length of
 // their prompts, a scheduler that fits them to unequal workers, leases that
-// survive crashes, and a signed receipt for every result. A queue, a worker and
-// a submitter, in one process:
+// survive crashes, payloads that are sealed between submitter and worker, and a
+// signed receipt for every result. A queue, a worker and a submitter, in one
+// process:
 //
 //	package main
 //
@@ -17,6 +18,7 @@
 //		"github.com/consignq/consign/client"
 //		"github.com/consignq/consign/crypto/sign"
 //		"github.com/consignq/consign/store/memdb"
+//		"github.com/consignq/consign/vault"
 //		"github.com/consignq/consign/worker"
 //	)
 //
@@ -24,8 +26,10 @@
 //		ctx, stop := context.WithCancel(context.Background())
 //		defer stop()
 //
-//		identity := sign.Generate() // signs what the queue accepts; sign.LoadOrCreate keeps it
-//		queue, err := consign.New(consign.Config{Store: memdb.New(), Identity: identity})
+//		identity := sign.Generate()                  // signs what the queue accepts; sign.LoadOrCreate keeps it
+//		keys, err := vault.NewMemory(vault.Config{}) // of sealed jobs, apart from the store
+//		check(err)
+//		queue, err := consign.New(consign.Config{Store: memdb.New(), Identity: identity, Vault: keys})
 //		check(err)
 //		go queue.Run(ctx)
 //
@@ -39,9 +43,9 @@
 //
 //		c, err := client.New(client.Config{API: queue.Submitter("acme"), QueueKey: identity.Public()})
 //		check(err)
-//		result, err := c.Run(ctx, consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("hello"), Custody: consign.CustodyPlain})
+//		result, err := c.Run(ctx, consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("hello")}) // sealed from here to the worker
 //		check(err)
-//		fmt.Printf("%s, signed by its worker: %t\n", result.Result, result.Record.WorkerID == w.ID())
+//		fmt.Printf("%s, signed by its worker: %t\n", result.Output, result.Record.WorkerID == w.ID())
 //	}
 //
 //	func check(err error) {
@@ -66,6 +70,11 @@
 // [Lane] holds the tickets of one account with equal requirements, in the order
 // in which they are claimed. Lanes with equal requirements take turns, so
 // accounts are served alike however much one of them has queued.
+//
+// Custody says who can read a job. Sealed, only the workers that its submitter
+// pinned; in escrow, whichever worker claims it, which is given the key by the
+// [Vault]; the queue has ciphertext of both. In transit the queue seals for a
+// submitter that cannot. Plain is stored as it came, where the request says so.
 //
 // The tier, 1 to 4, comes from the length of the prompt. A worker declares the
 // highest that it can run. What else a job needs is in [Needs], what a worker

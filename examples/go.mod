@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/consignq/consign v0.0.0-00010101000000-000000000000
+	github.com/consignq/consign/worker/openai v0.0.0-00010101000000-000000000000
 	github.com/consignq/consign/worker/task v0.0.0-00010101000000-000000000000
 )
 
@@ -12,11 +13,17 @@ require (
 	github.com/blevesearch/snowballstem v0.9.0 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/clipperhouse/uax29/v2 v2.7.0 // indirect
+	github.com/coder/websocket v1.8.15 // indirect
 	github.com/hashicorp/go-immutable-radix v1.3.1 // indirect
 	github.com/hashicorp/go-memdb v1.3.5 // indirect
 	github.com/hashicorp/golang-lru v0.5.4 // indirect
 	github.com/jonreiter/govader v0.0.0-20250429093935-f6505c8d03cc // indirect
+	github.com/openai/openai-go/v3 v3.96.0 // indirect
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
+	github.com/tidwall/gjson v1.20.0 // indirect
+	github.com/tidwall/match v1.2.0 // indirect
+	github.com/tidwall/pretty v1.2.1 // indirect
+	github.com/tidwall/sjson v1.2.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
@@ -26,5 +33,6 @@ require (
 
 replace (
 	github.com/consignq/consign => ..
+	github.com/consignq/consign/worker/openai => ../worker/openai
 	github.com/consignq/consign/worker/task => ../worker/task
 )

@@ -2,13 +2,11 @@ package vault
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/seal"
-	"github.com/consignq/consign/crypto/sign"
 )
 
 // Deposit implements consign.Vault. It returns a *FieldError, "wraps", for a
@@ -158,7 +156,7 @@ func (v *Vault) findSealed(ctx context.Context, job consign.JobID, header []byte
 // the worker holds the claim is for the queue to know, as is the highest seq of
 // its bundles.
 func (v *Vault) Release(ctx context.Context, r consign.KeyRelease) ([]byte, error) {
-	to, err := v.workerKey(r.Worker)
+	to, err := v.bundles.key(r.Worker, v.config.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%w: worker %s: %w", ErrWorkerKeys, r.Worker.ID, err)
 	}
@@ -167,28 +165,4 @@ func (v *Vault) Release(ctx context.Context, r consign.KeyRelease) ([]byte, erro
 		return nil, err
 	}
 	return seal.Wrap(to, seal.ClaimWrap{Job: r.Claim.Job, Worker: r.Worker.ID, Claim: r.Claim.Claim, Header: r.Header}, s.cek)
-}
-
-// workerKey returns the first key of the worker's bundle, which is its first
-// choice.
-func (v *Vault) workerKey(w consign.WorkerKeys) (seal.PublicKey, error) {
-	if len(w.KeyBundle) == 0 {
-		return seal.PublicKey{}, errors.New("it registered without a key bundle")
-	}
-	signer, err := sign.ParsePublicKey(w.Algorithm, w.PublicKey)
-	if err != nil {
-		return seal.PublicKey{}, err
-	}
-	if consign.WorkerID(signer.ID()) != w.ID {
-		return seal.PublicKey{}, errors.New("the signing key is another worker's")
-	}
-	var e sign.Envelope
-	if err := json.Unmarshal(w.KeyBundle, &e); err != nil {
-		return seal.PublicKey{}, err
-	}
-	bundle, err := seal.VerifyBundle(e, signer, v.config.Now(), 0)
-	if err != nil {
-		return seal.PublicKey{}, err
-	}
-	return bundle.Keys[0], nil
 }

@@ -118,6 +118,8 @@ type Vault struct {
 	mu  sync.RWMutex // read-locked by what reads or writes records under kek
 	kek KEK
 	own []ownKey // oldest first
+
+	bundles bundles
 }
 
 var _ consign.Vault = (*Vault)(nil)

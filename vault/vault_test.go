@@ -13,6 +13,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/seal"
+	"github.com/consignq/consign/crypto/sign"
 )
 
 // jobsOf is a queue's store with these jobs.
@@ -271,9 +272,54 @@ func TestReleaseErrors(t *testing.T) {
 	if err := v.Shred(t.Context(), consign.JobID{}); !errors.As(err, &bad) { // of which the vault's own keys are
 		t.Error(err)
 	}
+	if _, err := j.release(t, v, w); err != nil {
+		t.Error(err)
+	}
 	now.now = now.now.Add(seal.MaxBundleAge)
 	if _, err := j.release(t, v, w); !errors.Is(err, ErrWorkerKeys) || !errors.Is(err, seal.ErrBundleTime) {
 		t.Error(err)
+	}
+}
+
+// TestBundlesRemembered: what was verified once vouches for those bytes alone,
+// and for no longer than they say; and there is an end to what is remembered.
+func TestBundlesRemembered(t *testing.T) {
+	now := time.Now()
+	var b bundles
+	w, other := newWorker(t, now), newWorker(t, now)
+	for range 2 {
+		key, err := b.key(w.WorkerKeys, now)
+		check(t, err)
+		if !key.Equal(w.key.Public()) {
+			t.Fatal("another key")
+		}
+	}
+	if len(b.verified) != 1 {
+		t.Fatalf("%d are remembered", len(b.verified))
+	}
+	for name, change := range map[string]func(w *consign.WorkerKeys){
+		"another worker":           func(w *consign.WorkerKeys) { w.ID = other.ID },
+		"another algorithm":        func(w *consign.WorkerKeys) { w.Algorithm = sign.RSAPSS },
+		"another signing key":      func(w *consign.WorkerKeys) { w.PublicKey = other.PublicKey },
+		"another's bundle":         func(w *consign.WorkerKeys) { w.KeyBundle = other.KeyBundle },
+		"a bundle that is no more": func(w *consign.WorkerKeys) { w.KeyBundle = w.KeyBundle[1:] },
+	} {
+		changed := w.WorkerKeys
+		change(&changed)
+		if _, err := b.key(changed, now); err == nil {
+			t.Errorf("%s passes", name)
+		}
+	}
+	if _, err := b.key(w.WorkerKeys, now.Add(seal.MaxBundleAge)); !errors.Is(err, seal.ErrBundleTime) {
+		t.Errorf("past its time: %v", err)
+	}
+	for i := range maxBundles {
+		b.verified[[32]byte{1, byte(i >> 8), byte(i)}] = seal.Bundle{}
+	}
+	_, err := b.key(other.WorkerKeys, now)
+	check(t, err)
+	if len(b.verified) > maxBundles {
+		t.Errorf("%d are remembered", len(b.verified))
 	}
 }
 

@@ -19,8 +19,8 @@ type sealedJob struct {
 	cek    seal.CEK
 	info   seal.ResultInfo
 
-	parts *seal.PartSealer
-	cut   error // why no more reports can follow
+	parts *seal.PartSealer // nil until there is something to report
+	cut   error            // why no more reports can follow
 }
 
 // open opens the payload of a sealed job. The error is a *cannotOpen.
@@ -42,11 +42,7 @@ func (r *run) open(a *attempt, input [32]byte) (*sealedJob, []byte, error) {
 		return nil, nil, openError(err)
 	}
 	info := seal.ResultInfo{Queue: a.Queue, Job: a.Job, Worker: worker, Claim: a.Assignment.Claim, Input: input}
-	parts, err := seal.NewPartSealer(header.ResultKey, info)
-	if err != nil {
-		return nil, nil, openError(err)
-	}
-	return &sealedJob{header: header, cek: cek, info: info, parts: parts}, payload, nil
+	return &sealedJob{header: header, cek: cek, info: info}, payload, nil
 }
 
 // cannotOpen says why a payload was not opened, and whose fault that is.
@@ -114,6 +110,13 @@ const maxPart = 256 << 10
 
 // sealItems seals reports in their order, each once.
 func (s *sealedJob) sealItems(items []consign.ReportItem, last bool) ([]consign.ReportItem, error) {
+	if s.parts == nil {
+		parts, err := seal.NewPartSealer(s.header.ResultKey, s.info)
+		if err != nil {
+			return nil, err
+		}
+		s.parts = parts
+	}
 	var out []consign.ReportItem
 	for i, item := range items {
 		for rest, more := item.Data, true; more; {

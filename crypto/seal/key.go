@@ -194,7 +194,7 @@ func GenerateKey(kem KEM) (*PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	return fromHPKE(kem, key)
+	return fromHPKE(kem, key), nil
 }
 
 // GenerateRSA returns a new RSAOAEP key. It wraps ErrKey if bits is less than
@@ -246,15 +246,15 @@ func parsePrivate(kem KEM, sk []byte) (*PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", ErrKey, kem, err)
 	}
-	return fromHPKE(kem, key)
+	return fromHPKE(kem, key), nil
 }
 
-func fromHPKE(kem KEM, key hpke.PrivateKey) (*PrivateKey, error) {
-	public, err := ParsePublicKey(append(binary.BigEndian.AppendUint16(nil, uint16(kem)), key.PublicKey().Bytes()...))
-	if err != nil {
-		return nil, err
-	}
-	return &PrivateKey{public: public, hpke: key}, nil
+// fromHPKE takes the public half as it is: what was computed from a private key
+// needs none of ParsePublicKey's checks.
+func fromHPKE(kem KEM, key hpke.PrivateKey) *PrivateKey {
+	public := key.PublicKey()
+	b := append(binary.BigEndian.AppendUint16(nil, uint16(kem)), public.Bytes()...)
+	return &PrivateKey{public: PublicKey{bytes: string(b), hpke: public}, hpke: key}
 }
 
 func fromRSA(key *rsa.PrivateKey) (*PrivateKey, error) {

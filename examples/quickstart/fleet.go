@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/consignq/consign"
@@ -23,8 +24,10 @@ type member struct {
 type fleet []*member
 
 // newFleet makes four workers of different strength. Each declares the longest
-// prompts that it takes, and the queue sends it no others.
-func newFleet(queue consign.WorkerAPI) (fleet, error) {
+// prompts that it takes, and the queue sends it no others. The laptop alone also
+// takes the PRIVATE jobs of the submitter. Where there is a language model, a
+// fifth worker asks it.
+func newFleet(queue consign.WorkerAPI, submitter sign.PublicKey, model *model) (fleet, error) {
 	f := fleet{
 		{name: "phone", maxTier: 1, slots: 1},
 		{name: "laptop", maxTier: 2, slots: 1},
@@ -33,20 +36,34 @@ func newFleet(queue consign.WorkerAPI) (fleet, error) {
 	}
 	task.Class() // loads its tables now, rather than on the first job's time
 	for _, m := range f {
-		m.identity = sign.Generate()
-		w, err := worker.New(worker.Config{
-			API:          queue, // in another process: what a transport's dialer returns
-			Identity:     m.identity,
+		c := worker.Config{
 			Executors:    map[string]worker.Executor{consign.KindTask: task.Executor{}},
 			Slots:        m.slots,
 			Capabilities: consign.Capabilities{MaxContextTier: m.maxTier},
-		})
-		if err != nil {
+		}
+		if m.name == paired {
+			c.Pinned = func(key [32]byte) bool { return key == submitter.ID() }
+		}
+		if err := m.hire(queue, c); err != nil {
 			return nil, err
 		}
-		m.worker = w
 	}
-	return f, nil
+	if model == nil {
+		return f, nil
+	}
+	m := &member{name: "llm", maxTier: consign.MaxTier, slots: 1}
+	return append(f, m), m.hire(queue, worker.Config{
+		Executors:    map[string]worker.Executor{consign.KindInference: model.executor},
+		Capabilities: consign.Capabilities{Models: []string{model.name}},
+	})
+}
+
+// hire makes the member's worker.
+func (m *member) hire(queue consign.WorkerAPI, c worker.Config) (err error) {
+	m.identity = sign.Generate()
+	c.API, c.Identity = queue, m.identity // in another process: what a transport's dialer returns
+	m.worker, err = worker.New(c)
+	return err
 }
 
 func (f fleet) String() string {
@@ -55,6 +72,11 @@ func (f fleet) String() string {
 		names = append(names, fmt.Sprintf("%s up to %d", m.name, m.maxTier))
 	}
 	return "Workers in this process: " + strings.Join(names, ", ") + "."
+}
+
+// named returns the worker with the name.
+func (f fleet) named(name string) *member {
+	return f[slices.IndexFunc(f, func(m *member) bool { return m.name == name })]
 }
 
 // by returns the worker with the ID, or nil.

@@ -19,13 +19,14 @@ type job struct {
 	poison  bool // has to fail
 	result  client.Result
 	err     error
+	why     string // it failed, as its worker said
 }
 
 // ok reports whether the job ended as it should: with a verified result, or, a
 // poisoned one, by failing with a reason.
 func (j *job) ok() bool {
 	if failed, is := errors.AsType[*client.JobError](j.err); j.poison {
-		return is && failed.Job.State == consign.StateFailed && failed.Job.Reason != ""
+		return is && failed.Job.State == consign.StateFailed && j.why != ""
 	}
 	return j.err == nil && j.result.Verification == consign.VerificationVerified
 }
@@ -45,14 +46,14 @@ var topics = map[string][]string{
 	"software":     {"code", "function", "server", "worker", "database"},
 }
 
-// request makes a job's request. Custody says who can read the payload and has
-// no default: these texts may be read by anybody, so they stay plain.
+// request makes a job's request. It is PUBLIC, so any worker may get it, and
+// nothing is said of its custody: the client then seals it in escrow.
 func request(p payload) consign.SubmitRequest {
 	var b bytes.Buffer
 	encode := json.NewEncoder(&b)
 	encode.SetEscapeHTML(false) // the tier goes by characters: add none
 	_ = encode.Encode(p)        // strings always encode
-	return consign.SubmitRequest{Kind: consign.KindTask, Payload: b.Bytes(), Custody: consign.CustodyPlain}
+	return consign.SubmitRequest{Kind: consign.KindTask, Payload: b.Bytes()}
 }
 
 // makeJobs asks three things about each text, and then about a cut of one for
@@ -97,11 +98,33 @@ func (j *job) tier() consign.Tier {
 func (j *job) verdict() string {
 	switch {
 	case j.ok() && j.poison:
-		return "none, for a reason: " + printable(j.result.Reason)
+		return "none, for a reason: " + printable(j.why)
 	case errors.Is(j.err, context.Canceled):
 		return "NONE: not finished"
 	case j.err != nil:
-		return "NONE: " + printable(j.err.Error())
+		return "NONE: " + printable(j.err.Error()+" "+j.why)
 	}
 	return string(j.result.Verification)
+}
+
+// run seals the job, submits it, waits, and verifies and opens what comes of it.
+func (j *job) run(ctx context.Context, submitter *client.Client) {
+	j.result, j.err = submitter.Run(ctx, j.request)
+	if _, failed := errors.AsType[*client.JobError](j.err); failed {
+		j.why = lastWords(ctx, submitter, j.result.ID)
+	}
+}
+
+// lastWords returns why a job failed. The queue only knows that it did: what the
+// worker says of a sealed job is sealed to the submitter.
+func lastWords(ctx context.Context, submitter *client.Client, id consign.JobID) (words string) {
+	for piece, err := range submitter.Stream(ctx, id) {
+		if err != nil {
+			return err.Error()
+		}
+		if piece.Kind == consign.ReportLog {
+			words = string(piece.Data)
+		}
+	}
+	return words
 }

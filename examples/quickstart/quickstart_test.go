@@ -15,13 +15,19 @@ import (
 	"github.com/consignq/consign"
 )
 
-// try runs the quickstart and returns what it printed.
+// try runs the quickstart, where no language model is, and returns what it
+// printed.
 func try(t *testing.T, terminal bool, args ...string) (string, error) {
+	t.Helper()
+	return tryAt(t, place{}, terminal, args...)
+}
+
+func tryAt(t *testing.T, llm place, terminal bool, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out strings.Builder
-	err := run(ctx, args, &out, terminal)
+	err := run(ctx, args, &out, terminal, llm)
 	return out.String(), err
 }
 
@@ -56,12 +62,14 @@ func checkTable(t *testing.T, out string) (tiers, names map[string]bool) {
 		}
 	}
 	for _, want := range []string{
-		"Custody is plain",
+		"Custody is escrow",
 		"The result of summarize ",
 		"\n  as " + regexp.MustCompile(`as (\w+), ed25519:`).FindStringSubmatch(out)[1] + ", ed25519:",
-		`"format": "consign/record/v1"`, `"format": "consign/acceptance/v1"`, `"custody": "plain"`, `"kind": "TASK"`,
+		`"format": "consign/record/v1"`, `"format": "consign/acceptance/v1"`, `"custody": "escrow"`, `"kind": "TASK"`,
 		"of the result changed:\n  consign: bad receipt: record.result_hash is not",
 		"of the record changed:\n  consign: bad receipt: record.signatures does not verify",
+		"with another key:\n  seal: box does not open",
+		`"type":"email","value":"anna@example.org"`,
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("missing: %q in\n%s", want, out)
@@ -229,11 +237,11 @@ func TestInterrupt(t *testing.T) {
 				cancel()
 			}
 			long := file(t, "a.txt", strings.Repeat(opticks, 10)) // the server is busy with it all the time
-			err := run(ctx, []string{long, long, long}, out, false)
+			err := run(ctx, []string{long, long, long}, out, false, place{})
 			if err == nil || !strings.Contains(err.Error(), "interrupted") || !strings.Contains(err.Error(), "run it again") {
 				t.Errorf("got %v", err)
 			}
-			if strings.Contains(out.String(), "Its receipt") || !strings.Contains(out.String(), "NONE: not finished") {
+			if strings.Contains(out.String(), "Its receipt") || strings.Contains(out.String(), "A PRIVATE job") || !strings.Contains(out.String(), "NONE: not finished") {
 				t.Errorf("as if nothing had happened:\n%s", out.String())
 			}
 		})

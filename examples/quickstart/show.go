@@ -3,17 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
 
-	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
 )
 
@@ -73,7 +70,7 @@ func summary(out io.Writer, j *job) {
 		Sentences []struct{ Text string }
 		Reason    string // why there are none
 	}
-	_ = json.Unmarshal(j.result.Result, &r) // it is verified: what the executor wrote
+	_ = json.Unmarshal(j.result.Output, &r) // it is verified: what the executor wrote
 	fmt.Fprintf(out, "\nThe result of %s:\n", j.name)
 	if r.Reason != "" {
 		fmt.Fprintln(out, "  none:", r.Reason)
@@ -97,30 +94,4 @@ func receipt(out io.Writer, j *job, fleet fleet, queue sign.PublicKey) {
 	m := fleet.by(j.result.Worker)
 	fmt.Fprintf(out, "\nIts receipt. The worker signed this record\n  as %s, %s:\n  %s\n", m.name, m.identity.Public(), &record)
 	fmt.Fprintf(out, "and the queue signed this acceptance of it\n  as %s:\n  %s\n", queue, &acceptance)
-}
-
-// forge changes a byte of the result, and then one of the record, and shows
-// that neither passes. This is all that it takes to verify a receipt: no queue,
-// no network.
-func forge(out io.Writer, j *job, fleet fleet, queue sign.PublicKey) error {
-	flip := func(b []byte) []byte {
-		b = slices.Clone(b)
-		b[len(b)/2] ^= 1
-		return b
-	}
-	exchange := consign.Exchange{
-		Worker: fleet.by(j.result.Worker).identity.Public(), Queue: queue,
-		Job: j.result.ID, Payload: j.request.Payload, Result: j.result.Result,
-	}
-	otherResult, otherRecord := exchange, j.result.Receipt
-	otherResult.Result = flip(exchange.Result)
-	otherRecord.Record.Payload = flip(otherRecord.Record.Payload)
-
-	_, _, err1 := j.result.Receipt.Verify(otherResult)
-	_, _, err2 := otherRecord.Verify(exchange)
-	if !errors.Is(err1, consign.ErrBadReceipt) || !errors.Is(err2, consign.ErrBadReceipt) {
-		return fmt.Errorf("a forged receipt passed (%v, %v): please report this", err1, err2)
-	}
-	fmt.Fprintf(out, "\nWith one bit of the result changed:\n  %v\nWith one bit of the record changed:\n  %v\n", err1, err2)
-	return nil
 }
