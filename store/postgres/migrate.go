@@ -18,40 +18,51 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the schema up to date, in one transaction that others wait
-// for.
-func migrate(ctx context.Context, pool *pgxpool.Pool, schema string) error {
+// migrateQueue brings a queue's tables up to date.
+func migrateQueue(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	files, err := migrations.ReadDir("migrations")
 	if err != nil {
 		return err
 	}
-	at := func(sql string) string { return in(schema, sql) }
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", lockKey(schema)); err != nil {
-			return err
-		}
-		version, err := schemaVersion(ctx, tx, schema)
+	scripts := make([]string, len(files))
+	for n, file := range files {
+		sql, err := migrations.ReadFile("migrations/" + file.Name())
 		if err != nil {
 			return err
 		}
-		if version > len(files) {
-			return &consign.FieldError{Field: "config.schema", Problem: fmt.Sprintf("%q is of version %d, and this program knows %d", schema, version, len(files)),
+		scripts[n] = string(sql)
+	}
+	return migrate(ctx, pool, schema, "migrations", scripts)
+}
+
+// migrate carries out the scripts that the table says the schema has not had,
+// in one transaction that others wait for.
+func migrate(ctx context.Context, pool *pgxpool.Pool, schema, table string, scripts []string) error {
+	at := func(sql string) string {
+		return strings.ReplaceAll(in(schema, sql), "%migrations", pgx.Identifier{table}.Sanitize())
+	}
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", lockKey(schema)); err != nil {
+			return err
+		}
+		version, err := schemaVersion(ctx, tx, schema, table, at)
+		if err != nil {
+			return err
+		}
+		if version > len(scripts) {
+			return &consign.FieldError{Field: "config.schema", Problem: fmt.Sprintf("%q is of version %d, and this program knows %d", schema, version, len(scripts)),
 				Remedy: "run a newer version of this program, or give another schema"}
 		}
 		if version == 0 {
-			if err := createSchema(ctx, tx, schema); err != nil {
+			if err := createSchema(ctx, tx, schema, at); err != nil {
 				return err
 			}
 		}
-		for n := version; n < len(files); n++ {
-			sql, err := migrations.ReadFile("migrations/" + files[n].Name())
-			if err != nil {
-				return err
+		for n := version; n < len(scripts); n++ {
+			if _, err := tx.Conn().PgConn().Exec(ctx, at(scripts[n])).ReadAll(); err != nil {
+				return fmt.Errorf("migration to version %d: %w", n+1, err)
 			}
-			if _, err := tx.Conn().PgConn().Exec(ctx, at(string(sql))).ReadAll(); err != nil {
-				return fmt.Errorf("migration %s: %w", files[n].Name(), err)
-			}
-			if _, err := tx.Exec(ctx, at("INSERT INTO @migrations (version) VALUES ($1)"), n+1); err != nil {
+			if _, err := tx.Exec(ctx, at("INSERT INTO @%migrations (version) VALUES ($1)"), n+1); err != nil {
 				return err
 			}
 		}
@@ -65,7 +76,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 
 // createSchema makes the schema, unless somebody with the right to do so made
 // it for us, and the table of what has been done to it.
-func createSchema(ctx context.Context, tx pgx.Tx, schema string) error {
+func createSchema(ctx context.Context, tx pgx.Tx, schema string, at func(string) string) error {
 	var there bool
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema).Scan(&there); err != nil {
 		return err
@@ -75,17 +86,17 @@ func createSchema(ctx context.Context, tx pgx.Tx, schema string) error {
 			return err
 		}
 	}
-	_, err := tx.Exec(ctx, in(schema, "CREATE TABLE @migrations (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"))
+	_, err := tx.Exec(ctx, at("CREATE TABLE @%migrations (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"))
 	return err
 }
 
 // schemaVersion is how many migrations the schema has seen.
-func schemaVersion(ctx context.Context, tx pgx.Tx, schema string) (version int, err error) {
+func schemaVersion(ctx context.Context, tx pgx.Tx, schema, table string, at func(string) string) (version int, err error) {
 	var there bool
-	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'migrations')", schema).Scan(&there); err != nil || !there {
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = $2)", schema, table).Scan(&there); err != nil || !there {
 		return 0, err
 	}
-	err = tx.QueryRow(ctx, in(schema, "SELECT coalesce(max(version), 0) FROM @migrations")).Scan(&version)
+	err = tx.QueryRow(ctx, at("SELECT coalesce(max(version), 0) FROM @%migrations")).Scan(&version)
 	return version, err
 }
 

@@ -26,7 +26,7 @@ func TestPlans(t *testing.T) {
 	}
 	defer pool.Close()
 	schema := "plans " + consign.NewJobID().String()[:8]
-	if err := migrate(ctx, pool, schema); err != nil {
+	if err := migrateQueue(ctx, pool, schema); err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Exec(ctx, "DROP SCHEMA "+pgx.Identifier{schema}.Sanitize()+" CASCADE") //nolint:errcheck

@@ -53,7 +53,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, pool, c.Schema); err != nil {
+	if err := migrateQueue(ctx, pool, c.Schema); err != nil {
 		return nil, err
 	}
 	s := &Store{pool: pool, sql: newStatements(c.Schema)}

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	if dir := os.Getenv("CONSIGN_VAULT_FOLDER"); dir != "" {
+		fmt.Fprintln(os.Stderr, liveUntilKilled(dir, os.Getenv("CONSIGN_VAULT_STEP"), os.Getenv("CONSIGN_VAULT_FAULT")))
+		os.Exit(1)
+	}
 	if path := os.Getenv("CONSIGN_OPEN_FILE"); path != "" {
 		s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path})
 		if err == nil {

@@ -5,7 +5,10 @@ import (
 	"log/slog"
 	"time"
 
+	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/consignq/consign/vault"
 )
 
 // OpenWhen is Open when the machine's clock shows that time.
@@ -49,4 +52,30 @@ func (s *Store) Texts(query string) (texts []string, err error) {
 		}
 		texts = append(texts, stmt.ColumnText(stmt.ColumnCount()-1))
 	}
+}
+
+// Faulty is a vault with one fault in how it deletes.
+type Faulty struct {
+	*Vault
+	KeepsWAL, KeepsPages bool
+}
+
+// Delete is a Delete with the fault.
+func (f Faulty) Delete(ctx context.Context, rs []vault.Record) error {
+	w := &vaultWrite{forgets: !f.KeepsWAL, do: func(conn *sqlite.Conn) error {
+		query := erase
+		if f.KeepsPages {
+			query = "DELETE FROM records WHERE job = ? AND header = ? AND at = ?"
+			if err := pragma(conn, "PRAGMA secure_delete = OFF"); err != nil {
+				return err
+			}
+		}
+		for _, r := range rs {
+			if _, err := run(conn, query, func(a *args) { a.name(r) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	return f.write(ctx, w)
 }

@@ -56,7 +56,7 @@ func (s *Store) connect(p pool) (*sqlite.Conn, error) {
 }
 
 func (s *Store) setUpWriter(conn *sqlite.Conn) error {
-	if err := recognise(conn); err != nil {
+	if err := recognise(conn, applicationID); err != nil {
 		return err
 	}
 	synchronous := "FULL"
@@ -78,8 +78,8 @@ func (s *Store) setUpWriter(conn *sqlite.Conn) error {
 	return migrate(conn)
 }
 
-// recognise refuses a file that is another program's.
-func recognise(conn *sqlite.Conn) error {
+// recognise refuses a file that is not marked with the ID, unless it is empty.
+func recognise(conn *sqlite.Conn, want int64) error {
 	id, err := number(conn, "PRAGMA application_id")
 	if err != nil {
 		return err
@@ -88,19 +88,32 @@ func recognise(conn *sqlite.Conn) error {
 	if err != nil {
 		return err
 	}
-	if id != applicationID && (id != 0 || objects != 0) {
+	if id != want && (id != 0 || objects != 0) {
 		return fmt.Errorf("%w: the file is the database of another program: name another file", ErrForeign)
 	}
 	return nil
 }
 
-// migrate applies the migrations that the file lacks, all or none. That it
-// begins a write finds out whether the file can be written at all.
+// migrate brings the schema of a store up to date.
 func migrate(conn *sqlite.Conn) error {
 	names, err := fs.Glob(migrations, "migrations/*.sql") // sorted
 	if err != nil {
 		return err
 	}
+	scripts := make([]string, len(names))
+	for i, name := range names {
+		script, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		scripts[i] = string(script)
+	}
+	return upgrade(conn, applicationID, scripts)
+}
+
+// upgrade carries out the scripts that the file has not had, all or none. That
+// it begins a write finds out whether the file can be written at all.
+func upgrade(conn *sqlite.Conn, id int64, scripts []string) error {
 	if err := pragma(conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -109,17 +122,17 @@ func migrate(conn *sqlite.Conn) error {
 	if err != nil {
 		return err
 	}
-	if version > int64(len(names)) {
-		return fmt.Errorf("%w: its schema has version %d, and this program knows %d: update the program, or open a backup from before", ErrNewer, version, len(names))
+	if version > int64(len(scripts)) {
+		return fmt.Errorf("%w: its schema has version %d, and this program knows %d: update the program, or open a backup from before", ErrNewer, version, len(scripts))
 	}
-	for _, name := range names[version:] {
-		if err := sqlitex.ExecuteScriptFS(conn, migrations, name, nil); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	for i, script := range scripts[version:] {
+		if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
+			return fmt.Errorf("to version %d: %w", version+int64(i)+1, err)
 		}
 	}
 	for _, p := range []string{
-		fmt.Sprintf("PRAGMA application_id = %d", applicationID),
-		fmt.Sprintf("PRAGMA user_version = %d", len(names)),
+		fmt.Sprintf("PRAGMA application_id = %d", id),
+		fmt.Sprintf("PRAGMA user_version = %d", len(scripts)),
 		"COMMIT",
 	} {
 		if err := pragma(conn, p); err != nil {

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit/pgtest"
+	"github.com/consignq/consign/store/sqlite"
+	"github.com/consignq/consign/worker"
+)
+
+// rig is a store that the tool is tried on.
+type rig struct {
+	*testing.T
+	target, schema string
+}
+
+// call runs the tool.
+func (r rig) call(args ...string) (string, error) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	err := run(ctx, append([]string{"-schema", r.schema}, args...), r.target, &out)
+	return out.String(), err
+}
+
+func (r rig) must(args ...string) string {
+	r.Helper()
+	out, err := r.call(args...)
+	if err != nil {
+		r.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// read runs the tool for JSON.
+func (r rig) read(into any, args ...string) {
+	r.Helper()
+	out := r.must(append(args, "-json")...)
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		r.Fatalf("%v: %v\n%s", args, err, out)
+	}
+}
+
+// with gives f a queue on the store, as a coordinator is one.
+func (r rig) with(c consign.Config, f func(*consign.Queue) error) {
+	r.Helper()
+	store, end, err := open(r.Context(), r.target, r.schema, false)
+	if err == nil {
+		t := &tool{store: store}
+		err = errors.Join(t.withQueue(r.Context(), c, f), end())
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func onEach(t *testing.T, test func(rig)) {
+	t.Run("sqlite", func(t *testing.T) {
+		test(rig{t, "sqlite:" + filepath.Join(t.TempDir(), "queue.db"), "consign"})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		dsn, schema := pgtest.DSN(t), "admin "+consign.NewJobID().String()[:8]
+		t.Cleanup(func() {
+			pool, err := pgxpool.New(context.Background(), dsn)
+			if err == nil {
+				_, err = pool.Exec(context.Background(), "DROP SCHEMA IF EXISTS "+pgx.Identifier{schema}.Sanitize()+" CASCADE")
+				pool.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		test(rig{t, "postgres:" + dsn, schema})
+	})
+}
+
+// A store's life: it is made, jobs come, are explained, cancelled, retried and
+// exported, and at last forgotten.
+func TestLife(t *testing.T) {
+	onEach(t, func(r rig) {
+		if _, err := r.call("list"); err == nil || !strings.Contains(err.Error(), "consign migrate") {
+			t.Errorf("a store that is not there: %v", err)
+		}
+		r.must("migrate")
+		r.must("migrate")
+		one := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Model: "m", Payload: []byte("a text"), Custody: consign.CustodyPlain,
+			Labels: map[string]string{"region": "eu", "disk": "fast"}, Priority: consign.PriorityHigh, Deadline: time.Hour, MaxAttempts: 3, QueueTime: time.Minute}
+		other := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Payload: []byte("another"), Custody: consign.CustodyPlain}
+		r.with(consign.Config{Prices: consign.PriceTable{{Price: 5}}}, func(q *consign.Queue) error {
+			_, err := q.Submitter("bob").Submit(t.Context(), other)
+			if !errors.Is(err, consign.ErrCredit) {
+				t.Errorf("without credit: %v", err)
+			}
+			err = errors.Join(q.AddCredit(t.Context(), "acme", 10), q.AddCredit(t.Context(), "bob", 5))
+			_, e := q.Submitter("acme").Submit(t.Context(), one)
+			_, e2 := q.Submitter("bob").Submit(t.Context(), other)
+			return errors.Join(err, e, e2)
+		})
+		var jobs []jobView
+		if r.read(&jobs, "list"); len(jobs) != 2 {
+			t.Fatalf("there are %+v", jobs)
+		}
+		if r.read(&jobs, "list", "-account", "acme", "-state", "queued"); len(jobs) != 1 || jobs[0].ID != one.ID || jobs[0].Kind != "TASK" {
+			t.Errorf("acme has %+v", jobs)
+		}
+		if out := r.must("list", "-n", "1"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "There may be more") {
+			t.Errorf("the first job:\n%s", out)
+		}
+		id := one.ID.String()
+		out := r.must("explain", id)
+		for _, want := range []string{"is queued: it waits for a worker", "labels disk=fast,region=eu", "submit"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+		if _, err := r.call("retry", id); err == nil || !strings.Contains(err.Error(), "only what has ended") {
+			t.Errorf("retry of a queued job: %v", err)
+		}
+		if out := r.must("cancel", id); !strings.Contains(out, "cancelled") {
+			t.Errorf("cancel:\n%s", out)
+		}
+		var x explanation
+		if r.read(&x, "explain", id); x.Job.State != "cancelled" || len(x.Log) < 2 {
+			t.Errorf("it is explained as %+v", x)
+		}
+		var again, twice []outcome
+		r.read(&again, "retry", id)
+		r.read(&twice, "retry", id)
+		if len(again) != 1 || len(twice) != 1 || again[0] != twice[0] || again[0].State != "queued" || again[0].New == one.ID {
+			t.Fatalf("retry: %+v, twice: %+v", again, twice)
+		}
+		same(r, one.ID, again[0].New)
+		r.with(consign.Config{}, func(q *consign.Queue) error {
+			b, err := q.Balance(t.Context(), "acme")
+			if b.Held != 5 || b.Available != 5 {
+				t.Errorf("the balance is %+v", b)
+			}
+			return err
+		})
+		if _, err := r.call("cancel", id, consign.NewJobID().String()); err == nil || !strings.Contains(err.Error(), "is not in this store") {
+			t.Errorf("cancel of one that is not there: %v", err)
+		}
+	})
+}
+
+// same checks that a job asks for what another one asked for.
+func same(r rig, a, b consign.JobID) {
+	r.Helper()
+	store, end, err := open(r.Context(), r.target, r.schema, false)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer end() //nolint:errcheck
+	jobs, err := store.Jobs(r.Context(), []consign.JobID{a, b})
+	if err != nil {
+		r.Fatal(err)
+	}
+	specs, err := store.Specs(r.Context(), []consign.JobID{a, b})
+	if err != nil {
+		r.Fatal(err)
+	}
+	x, y := *specs[0], *specs[1]
+	y.ID = x.ID
+	before, _ := json.Marshal(x)
+	after, _ := json.Marshal(y)
+	if !bytes.Equal(before, after) {
+		r.Errorf("the spec was\n%s\nand is\n%s", before, after)
+	}
+	j, k := jobs[0], jobs[1]
+	if j.Account != k.Account || j.Lane != k.Lane || j.Price != k.Price || j.MaxAttempts != k.MaxAttempts || j.QueueTime != k.QueueTime ||
+		j.InputHash != k.InputHash || j.Deadline.Sub(j.CreatedAt) != k.Deadline.Sub(k.CreatedAt) {
+		r.Errorf("the job was\n%+v\nand is\n%+v", j, k)
+	}
+}
+
+// What is past its retention is forgotten, and only that.
+func TestPurge(t *testing.T) {
+	onEach(t, func(r rig) {
+		r.must("migrate")
+		ids := []consign.JobID{consign.NewJobID(), consign.NewJobID()}
+		r.with(consign.Config{Retention: time.Millisecond, AckRetention: time.Millisecond}, func(q *consign.Queue) error {
+			var errs []error
+			for _, id := range ids {
+				_, err := q.Submitter("acme").Submit(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain})
+				errs = append(errs, err)
+			}
+			_, err := q.Submitter("acme").Cancel(t.Context(), ids[0])
+			return errors.Join(append(errs, err)...)
+		})
+		r.must("purge")
+		var jobs []jobView
+		if r.read(&jobs, "list"); len(jobs) != 2 {
+			t.Fatalf("there are %+v", jobs)
+		}
+		for _, j := range jobs {
+			if j.Purged != (j.ID == ids[0]) {
+				t.Errorf("after purge: %+v", j)
+			}
+		}
+		if _, err := r.call("retry", ids[0].String()); err == nil || !strings.Contains(err.Error(), "was purged") {
+			t.Errorf("retry of a purged job: %v", err)
+		}
+		if out := r.must("explain", ids[0].String()); !strings.Contains(out, "past its retention") {
+			t.Errorf("explain:\n%s", out)
+		}
+	})
+}
+
+// What is exported is all there is, and its receipt holds; the identity of
+// another queue signs nothing.
+func TestExport(t *testing.T) {
+	onEach(t, func(r rig) {
+		r.must("migrate")
+		path := filepath.Join(t.TempDir(), "identity")
+		identity, err := sign.LoadOrCreate(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, worked := consign.NewJobID(), sign.Generate()
+		r.with(consign.Config{Identity: identity}, func(q *consign.Queue) error {
+			w, err := worker.New(worker.Config{API: q, Identity: worked, Executors: map[string]worker.Executor{
+				consign.KindTask: worker.ExecutorFunc(func(_ context.Context, task *worker.Task) (worker.Output, error) {
+					return worker.Output{Result: bytes.ToUpper(task.Payload)}, nil
+				})}})
+			if err != nil {
+				return err
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- w.Run(ctx) }()
+			defer func() { stop(); <-ended }()
+			if _, err := q.Submitter("acme").Submit(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Payload: []byte("a text"), Custody: consign.CustodyPlain}); err != nil {
+				return err
+			}
+			_, err = q.Submitter("acme").Wait(t.Context(), id)
+			return err
+		})
+		var x exported
+		out := r.must("export", "-identity", path, id.String())
+		if err := json.Unmarshal([]byte(out), &x); err != nil || strings.Count(out, "\n") != 1 {
+			t.Fatalf("%v in %s", err, out)
+		}
+		if string(x.Spec.Payload) != "a text" || string(x.Result) != "A TEXT" || x.Job.State != "completed" || len(x.Log) < 3 {
+			t.Errorf("exported is %s", out)
+		}
+		var record sign.Envelope
+		if err := record.UnmarshalJSON(x.Record); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := consign.VerifyAcceptance(*x.Acceptance, identity.Public()); err != nil {
+			t.Error(err)
+		}
+		receipt := consign.Receipt{Record: record, Acceptance: *x.Acceptance}
+		if _, _, err := receipt.Verify(consign.Exchange{Queue: identity.Public(), Worker: worked.Public(), Job: id, Payload: x.Spec.Payload, Result: x.Result}); err != nil {
+			t.Error(err)
+		}
+		other := filepath.Join(t.TempDir(), "other")
+		if _, err := sign.LoadOrCreate(other); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.call("export", "-identity", other, id.String()); err == nil || !strings.Contains(err.Error(), "another identity") {
+			t.Errorf("with the identity of another queue: %v", err)
+		}
+		if _, err := r.call("retry", id.String()); err == nil || !strings.Contains(err.Error(), "is completed") {
+			t.Errorf("retry of a completed job: %v", err)
+		}
+	})
+}
+
+// A coordinator has the file: the tool says so, and leaves it alone.
+func TestInUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close() //nolint:errcheck
+	_, err = rig{t, "sqlite:" + path, ""}.call("list")
+	if !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	r := rig{t, "sqlite:" + filepath.Join(t.TempDir(), "queue.db"), "consign"}
+	if out, _ := r.call("-h"); !strings.Contains(out, "explain JOB") || !strings.Contains(out, "CONSIGN_STORE") || !strings.Contains(out, "-json") {
+		t.Errorf("help:\n%s", out)
+	}
+	r.must("migrate")
+	for want, args := range map[string][]string{
+		"there is no command":    {"frobnicate"},
+		"is not an identifier":   {"explain", "42"},
+		"usage: consign":         {"explain"},
+		"takes no job":           {"list", consign.NewJobID().String()},
+		"there is no state":      {"list", "-state", "done"},
+		"-n is below 1":          {"list", "-n", "0"},
+		"which store":            {"-store", "", "list"},
+		"does not begin with":    {"-store", "mysql:x", "list"},
+		"there is no file":       {"-store", "sqlite:/nowhere/queue.db", "list"},
+		"flag provided but not ": {"list", "-frob"},
+	} {
+		if _, err := r.call(args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	if got := plain("\x1b[2Jred\n"); got != "?[2Jred?" {
+		t.Errorf("a terminal would obey %q", got)
+	}
+}
