@@ -65,7 +65,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: ## Go benchmarks: BENCH, BENCHTIME, COUNT
-	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./store/sqlite ./transport/longpoll ./bench/...
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./store/memdb ./store/sqlite ./transport/longpoll ./transport/websocket ./bench/...
 
 .PHONY: quickstart
 quickstart: ## the example of the README: one program, a queue and its workers

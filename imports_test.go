@@ -48,6 +48,7 @@ var importRules = []importRule{
 	{"transport/internal/wire", []string{"."}, []string{"github.com/vmihailenco/msgpack/v5"}, "it knows what crosses the wire, not how"},
 	{"transport/internal/peer", []string{"."}, nil, "a leaf of the transports"},
 	{"transport/longpoll", []string{".", "crypto/sign", "internal/*", "transport/internal/*"}, []string{"golang.org/x/time/rate"}, "an adapter knows the root and the wire"},
+	{"transport/websocket", []string{".", "crypto/sign", "transport/internal/*"}, []string{"github.com/coder/websocket"}, "an adapter knows the root and the wire"},
 	{"transport/*", []string{".", "crypto/*", "internal/*", "transport/internal/wire"}, nil, "an adapter knows the root and the wire"},
 }
 

@@ -55,8 +55,9 @@ func New(c Config) (*Queue, error) {
 	q.renewals = newPipe[func(context.Context) input](1, 1)
 	q.shreds = newPipe[func(context.Context) input](1, 1)
 	q.topics.of = map[JobID]*topic{}
-	_, _ = rand.Read(q.nonces.secret[:])
-	return q, nil
+	var err error
+	q.nonces.secret, err = c.Identity.Derive("nonces")
+	return q, err
 }
 
 // ID names the queue: the SHA-256 of its public key.

@@ -76,3 +76,26 @@ func TestSmoke(t *testing.T) {
 	stop()
 	t.Log(<-ended)
 }
+
+// A worker's challenge may be answered at another queue of the same identity,
+// as behind a load balancer, and at none of another.
+func TestChallengeCrossesQueues(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, stopA := startQueueStop(t, consign.Config{Identity: seededIdentity(1)})
+		defer stopA()
+		b, stopB := startQueueStop(t, consign.Config{Identity: seededIdentity(1)})
+		defer stopB()
+		other, stopOther := startQueueStop(t, consign.Config{Identity: seededIdentity(2)})
+		defer stopOther()
+		r := registration(t, a, seededIdentity(10), anyTask)
+		if _, err := other.Register(t.Context(), r); !isField(err, "nonce") {
+			t.Errorf("at another queue: %v", err)
+		}
+		if _, err := b.Register(t.Context(), r); err != nil {
+			t.Errorf("at a queue of the same identity: %v", err)
+		}
+		if _, err := b.Register(t.Context(), r); !isField(err, "nonce") {
+			t.Errorf("once more: %v", err)
+		}
+	})
+}

@@ -11,10 +11,12 @@ import (
 
 // Receipt is what a submitter keeps: the worker's signed record, and the
 // queue's signed acceptance of it. It can be verified years later, with no
-// network and without this program (docs/receipt-format.md).
+// network and without this program (docs/receipt-format.md). Of a foreign
+// worker's result it has what that signed in the place of the record.
 type Receipt struct {
-	Acceptance sign.Envelope `json:"acceptance"`
-	Record     sign.Envelope `json:"record"`
+	Acceptance sign.Envelope   `json:"acceptance"`
+	Record     sign.Envelope   `json:"record,omitzero"`
+	Foreign    *ForeignReceipt `json:"foreign,omitempty"` // nil, but for VerificationSignature
 }
 
 // ReceiptError says which field of a record, acceptance or receipt does not
@@ -113,18 +115,22 @@ func (x Exchange) check(r Record) error {
 }
 
 // UnmarshalJSON reads an object of two envelopes, as strictly as
-// sign.Envelope.UnmarshalJSON reads each. It verifies nothing. The error is a
-// *ReceiptError, and leaves r as it was.
+// sign.Envelope.UnmarshalJSON reads each, or of an acceptance and a foreign
+// receipt. It verifies nothing. The error is a *ReceiptError, and leaves r as
+// it was.
 func (r *Receipt) UnmarshalJSON(data []byte) error {
 	var out Receipt
-	missing := map[string]bool{"acceptance": true, "record": true}
+	seen := map[string]bool{}
 	err := strictjson.Object(data, func(key string, value []byte) error {
-		delete(missing, key)
+		seen[key] = true
 		switch key {
 		case "acceptance":
 			return out.Acceptance.UnmarshalJSON(value)
 		case "record":
 			return out.Record.UnmarshalJSON(value)
+		case "foreign":
+			out.Foreign = &ForeignReceipt{}
+			return out.Foreign.UnmarshalJSON(value)
 		default:
 			return fmt.Errorf("unknown key %.80q", key)
 		}
@@ -132,7 +138,7 @@ func (r *Receipt) UnmarshalJSON(data []byte) error {
 	switch {
 	case err != nil:
 		return badReceipt("receipt", "cannot be read: "+err.Error())
-	case len(missing) != 0:
+	case !seen["acceptance"] || seen["record"] == seen["foreign"]:
 		return badReceipt("receipt", "is not a record and an acceptance")
 	}
 	*r = out

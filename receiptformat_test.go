@@ -53,6 +53,31 @@ func TestReceiptFormatPage(t *testing.T) {
 	}
 }
 
+// The page's foreign receipt verifies, and has the names that the page says.
+func TestForeignReceiptOfThePage(t *testing.T) {
+	data, err := os.ReadFile("docs/receipt-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "this text and signature verify:\n\n```\n")
+	lines := strings.SplitN(rest, "\n", 3)
+	job, err := ParseJobID("0190a1b2-c3d4-4e5f-8a9b-0c1d2e3f4051")
+	if err != nil || len(lines) < 3 {
+		t.Fatal("the page has no foreign receipt", err)
+	}
+	r := ForeignReceipt{JSON: lines[0], Signature: lines[1]}
+	worker := ForeignWorkerID(testIdentity("worker").Public().Bytes())
+	if err := r.Verify(worker, job, []byte("hello")); err != nil {
+		t.Error(err)
+	}
+	name := r.Name()
+	for _, s := range []string{worker.String(), hex.EncodeToString(name[:]), ForeignType} {
+		if !strings.Contains(string(data), s) {
+			t.Errorf("the page lacks %s", s)
+		}
+	}
+}
+
 // keysOf returns the paths of all members of the JSON object.
 func keysOf(t *testing.T, body []byte, prefix string) (keys []string) {
 	t.Helper()

@@ -29,7 +29,9 @@ func RegistrationMessage(queue QueueID, origin string, nonce, keyBundle []byte) 
 	return lp.Append(nil, []byte("consign/register/v1"), queue[:], []byte(origin), nonce, bundle[:])
 }
 
-// nonces makes challenges that are good for a minute, and once.
+// nonces makes challenges that are good for a minute, and once at each queue.
+// Queues that share an identity take each other's, since a worker's two calls
+// may reach two of them.
 type nonces struct {
 	secret [32]byte
 	mu     sync.Mutex
@@ -103,24 +105,28 @@ func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
 	if key.Verify(RegistrationMessage(q.id, r.Origin, r.Nonce, r.KeyBundle), r.Signature) != nil {
 		return nil, fieldError("signature", "is not by the public key over this registration", "sign RegistrationMessage with the worker's key")
 	}
-	r.Capabilities = r.Capabilities.clone()
-	record, err := q.enrol(ctx, key, bytes.Clone(r.KeyBundle))
+	return q.open(ctx, &session{id: key.ID(), key: key}, bytes.Clone(r.KeyBundle), r.Capabilities.clone())
+}
+
+// open enrols the worker of a session and lets the engine know of it.
+func (q *Queue) open(ctx context.Context, s *session, bundle []byte, c Capabilities) (Session, error) {
+	record, err := q.enrol(ctx, s.id, s.key, bundle)
 	if err != nil {
 		return nil, err
 	}
 	if record.Standing.State() == StandingRemoved {
 		return nil, fmt.Errorf("%w: %s", ErrRemoved, firstOf(record.Reason, "by the queue's owner"))
 	}
-	if err := q.inbox.call(inRegister{record, r.Capabilities}); err != nil {
+	if err := q.inbox.call(inRegister{record, c}); err != nil {
 		return nil, err
 	}
-	return &session{q: q, id: record.ID, key: key, keys: record.keys(), claims: map[ClaimID]*Returned{}}, nil
+	s.q, s.keys, s.claims = q, record.keys(), map[ClaimID]*Returned{}
+	return s, nil
 }
 
 // enrol returns the worker's record, writing it the first time and when the
 // worker has another key bundle.
-func (q *Queue) enrol(ctx context.Context, key sign.PublicKey, bundle []byte) (WorkerRecord, error) {
-	id := WorkerID(key.ID())
+func (q *Queue) enrol(ctx context.Context, id WorkerID, key sign.PublicKey, bundle []byte) (WorkerRecord, error) {
 	for {
 		doc, err := q.config.Store.Doc(ctx, DocWorker, id.String())
 		if err != nil {
@@ -167,6 +173,9 @@ type session struct {
 	id   WorkerID
 	key  sign.PublicKey
 	keys WorkerKeys
+	// foreign: it has not proved that it holds the key, and its results come
+	// with a ForeignReceipt.
+	foreign bool
 
 	mu     sync.Mutex
 	claims map[ClaimID]*Returned // what was assigned, to check what comes back
@@ -177,6 +186,7 @@ func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, e
 		return HeartbeatReply{}, err
 	}
 	h.Capabilities, h.Rates = h.Capabilities.clone(), maps.Clone(h.Rates)
+	h.Capabilities.Encryption = h.Capabilities.Encryption && !s.foreign
 	h.Warm, h.Claims = slices.Clone(h.Warm), slices.Clone(h.Claims)
 	r, err := s.q.ask(ctx, func(c *call) input { return inHeartbeat{c, s.id, h} })
 	if err != nil {
@@ -212,7 +222,7 @@ func (s *session) Claim(ctx context.Context) (Assignment, error) {
 }
 
 func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignment, error) {
-	a := Assignment{Queue: s.q.id, Job: j.ID, Claim: j.Claim, Kind: spec.Kind, Model: spec.Model, Tier: spec.Tier, Chars: spec.Chars,
+	a := Assignment{Queue: s.q.id, Job: j.ID, Claim: j.Claim, Kind: spec.Kind, Model: spec.Model, Policy: spec.Policy, Tier: spec.Tier, Chars: spec.Chars,
 		Header: bytes.Clone(spec.Header), Payload: bytes.Clone(spec.Payload), // an executor may work in place
 		Custody: spec.Custody, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Signature: bytes.Clone(spec.Signature),
 		Lease: s.q.config.Lease, Receipts: !s.q.config.NoReceipts}
@@ -234,6 +244,10 @@ func (s *session) assignment(ctx context.Context, j *Job, spec *Spec) (Assignmen
 // wrap returns the key of a sealed job for this worker. Where it cannot, the
 // claim is over.
 func (s *session) wrap(ctx context.Context, j *Job, spec *Spec) ([]byte, error) {
+	if s.foreign && spec.Custody != CustodyPlain { // a Scheduler may think otherwise
+		why := "a foreign worker gets only what anybody may read"
+		return nil, errors.Join(errors.New("consign: "+why), s.Release(context.WithoutCancel(ctx), Release{Claim: Claim{j.ID, j.Claim}, Reason: why}))
+	}
 	if spec.Custody == CustodySealed {
 		for _, w := range spec.Wraps {
 			if w.Worker == s.id {
@@ -350,6 +364,9 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 // verify checks a returned record against what was assigned, and fills in what
 // done keeps of it (seed 003, step 7, check 1).
 func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, done *Done) error {
+	if s.foreign {
+		return s.verifyForeign(c, done)
+	}
 	s.mu.Lock()
 	want := s.claims[c.Claim.Claim]
 	s.mu.Unlock()

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"sync"
-
-	"github.com/consignq/consign/crypto/sign"
 )
 
 // Submitter returns the queue as the account sees it: its own jobs, and no
@@ -262,12 +260,18 @@ func (s *submitter) Receipt(ctx context.Context, id JobID) (Receipt, error) {
 	case d == nil || d.Record == nil:
 		return Receipt{}, fmt.Errorf("%w: job %s was completed without a receipt", ErrNotFound, id)
 	}
-	var record sign.Envelope
-	if err := record.UnmarshalJSON(d.Record); err != nil {
+	var r Receipt
+	if d.Verification == VerificationSignature {
+		r.Foreign = &ForeignReceipt{}
+		err = r.Foreign.UnmarshalJSON(d.Record)
+	} else {
+		err = r.Record.UnmarshalJSON(d.Record)
+	}
+	if err != nil {
 		return Receipt{}, err
 	}
-	acceptance, err := SignAcceptance(s.q.config.Identity, *d.Acceptance)
-	return Receipt{Record: record, Acceptance: acceptance}, err
+	r.Acceptance, err = SignAcceptance(s.q.config.Identity, *d.Acceptance)
+	return r, err
 }
 
 func (s *submitter) Keys(ctx context.Context) (k Keys, err error) {

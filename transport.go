@@ -101,7 +101,8 @@ type WorkerAPI interface {
 
 // Session is what a registered worker does. It may be used from many
 // goroutines. Heartbeat and Claim return ErrSession once the session has
-// ended: register again and go on, claims outlive sessions. Methods that name a
+// ended: register again and go on, claims outlive sessions. One that holds
+// something open is an io.Closer, too. Methods that name a
 // claim return ErrLeaseLost where it is not current: stop the work, nothing
 // was changed.
 type Session interface {
@@ -289,6 +290,7 @@ type Assignment struct {
 	Claim      ClaimID
 	Kind       string
 	Model      string
+	Policy     Policy
 	Tier       Tier
 	Chars      uint32
 	Header     []byte
@@ -322,7 +324,8 @@ type Completion struct {
 	Result     []byte // the stored bytes: ciphertext when sealed
 	ExitStatus int32
 	// Record is the DSSE envelope of the signed execution record, as JSON; nil
-	// where the queue requires no receipts, and only there.
+	// where the queue requires no receipts, and only there. From a foreign
+	// worker it is a ForeignReceipt as JSON.
 	Record []byte
 	// Comparison opens the record's t_commit; nil where that is zero.
 	Comparison *Comparison

@@ -30,11 +30,14 @@ type Verification string
 // The verifications, as on the wire.
 const (
 	VerificationUnverified Verification = "unverified" // no check has passed
-	VerificationVerified   Verification = "verified"   // claim, signature and PoE hold; nobody ran it again
-	VerificationSampled    Verification = "sampled"    // an independent worker's result agrees
-	VerificationQuorum     Verification = "quorum"     // required, or decided by majority after a disagreement
-	VerificationProbe      Verification = "probe"      // agrees with an answer known beforehand
-	VerificationDisputed   Verification = "disputed"   // workers disagree and there is no majority
+	// VerificationSignature: a foreign worker signed the result (ForeignReceipt).
+	// It is never compared, and counts for nothing.
+	VerificationSignature Verification = "signature only"
+	VerificationVerified  Verification = "verified" // claim, signature and PoE hold; nobody ran it again
+	VerificationSampled   Verification = "sampled"  // an independent worker's result agrees
+	VerificationQuorum    Verification = "quorum"   // required, or decided by majority after a disagreement
+	VerificationProbe     Verification = "probe"    // agrees with an answer known beforehand
+	VerificationDisputed  Verification = "disputed" // workers disagree and there is no majority
 )
 
 // ValidationReason says why a validation closed without agreement.

@@ -95,6 +95,7 @@ func (c *Config) validate() error {
 // try. It may be used from many goroutines.
 type Client struct {
 	cfg       Config
+	pins      bool // Config.WorkerKey says which workers are believed
 	lastVault atomic.Pointer[vaultKey]
 }
 
@@ -103,11 +104,12 @@ var _ consign.SubmitterAPI = (*Client)(nil)
 // New checks the configuration. It returns a *consign.FieldError for a bad
 // one, and calls nothing.
 func New(cfg Config) (*Client, error) {
+	pins := cfg.WorkerKey != nil
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg}, nil
+	return &Client{cfg: cfg, pins: pins}, nil
 }
 
 // again makes a call until the queue has answered it.

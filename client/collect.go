@@ -20,7 +20,7 @@ type Result struct {
 	Output []byte
 	// Empty where Config.Unverified is set.
 	Receipt    consign.Receipt
-	Record     consign.Record     // what the worker signed
+	Record     consign.Record     // what the worker signed; empty for a foreign one
 	Acceptance consign.Acceptance // what the queue signed
 }
 
@@ -196,6 +196,10 @@ func sentPlain(r *consign.SubmitRequest, job consign.JobInfo) sent {
 // status; its PoE; and the queue's acceptance of it, with Config.QueueKey. For
 // a job that this client sealed, see Collect.
 //
+// The result of a plain job may be a foreign worker's, as its Verification then
+// says. That has signed less, and so less is checked: the job, the output, and
+// the queue's acceptance.
+//
 // A receipt that does not hold is a *consign.ReceiptError, which wraps
 // consign.ErrBadReceipt and names the field. Other errors are Receipt's and
 // WorkerKey's.
@@ -204,6 +208,9 @@ func (c *Client) Verify(ctx context.Context, r consign.SubmitRequest, job consig
 }
 
 func (c *Client) verify(ctx context.Context, s sent, job consign.JobInfo) (Result, error) {
+	if job.Verification == consign.VerificationSignature && s.custody == consign.CustodyPlain {
+		return c.verifyForeign(ctx, s, job)
+	}
 	res := Result{JobInfo: job}
 	bad := func(field, problem string) (Result, error) {
 		return res, &consign.ReceiptError{Field: field, Problem: problem, Err: consign.ErrBadReceipt}
@@ -246,5 +253,36 @@ func (c *Client) verify(ctx context.Context, s sent, job consign.JobInfo) (Resul
 		return bad("acceptance.custody", fmt.Sprintf("is %q, not %q", acceptance.Custody, s.custody))
 	}
 	res.Receipt, res.Record, res.Acceptance = receipt, record, acceptance
+	return res, nil
+}
+
+// verifyForeign is verify for the result of a foreign worker, whose ID is a hash
+// of its key.
+func (c *Client) verifyForeign(ctx context.Context, s sent, job consign.JobInfo) (Result, error) {
+	res := Result{JobInfo: job}
+	bad := func(field, problem string) (Result, error) {
+		return res, &consign.ReceiptError{Field: field, Problem: problem, Err: consign.ErrBadReceipt}
+	}
+	if c.pins {
+		key, err := c.cfg.WorkerKey(job.Worker)
+		if err != nil {
+			return res, fmt.Errorf("client: no key to verify worker %s with: %w", job.Worker, err)
+		}
+		if consign.ForeignWorkerID(key.Bytes()) != job.Worker {
+			return bad("foreign.provider_pubkey", "is not the key that WorkerKey has for the worker")
+		}
+	}
+	receipt, err := c.Receipt(ctx, job.ID)
+	if err != nil {
+		return res, err
+	}
+	acceptance, err := receipt.VerifyForeign(job.Worker, consign.Exchange{Queue: c.cfg.QueueKey, Job: s.id, Result: job.Result})
+	switch {
+	case err != nil:
+		return res, err
+	case acceptance.Custody != s.custody:
+		return bad("acceptance.custody", fmt.Sprintf("is %q, not %q", acceptance.Custody, s.custody))
+	}
+	res.Receipt, res.Acceptance = receipt, acceptance
 	return res, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -51,9 +52,26 @@ func (l *link) current() *session {
 func (l *link) drop(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s.end()
+	s.close()
 	if l.now == s {
 		l.now = nil
+	}
+}
+
+// close ends the current session, if there is one.
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now != nil {
+		l.now.close()
+	}
+}
+
+// close ends a session, and the connection that it may hold.
+func (s *session) close() {
+	s.end()
+	if c, ok := s.Session.(io.Closer); ok {
+		_ = c.Close() // nobody waits for what it says
 	}
 }
 
@@ -91,7 +109,7 @@ func (l *link) session(ctx context.Context) (*session, error) {
 	s.ctx, s.end = context.WithCancel(l.claiming)
 	l.mu.Lock()
 	if l.now != nil {
-		l.now.end()
+		l.now.close()
 	}
 	l.now = s
 	l.mu.Unlock()

@@ -102,6 +102,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	cut()
 	heart.Wait()
+	r.link.close()
 	return r.fatal
 }
 

@@ -27,6 +27,7 @@ type Proxy struct {
 	target string
 	faults NetFaults
 	listen net.Listener
+	all    context.Context // ends with the proxy
 	stop   context.CancelFunc
 	group  sync.WaitGroup
 
@@ -34,6 +35,8 @@ type Proxy struct {
 	random *rand.Rand
 	broken int
 	whole  bool
+	now    context.Context // ends with the connections that there are
+	cut    context.CancelFunc
 }
 
 // StartProxy listens on the loopback interface.
@@ -43,14 +46,18 @@ func StartProxy(target string, seed uint64, f NetFaults) (*Proxy, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Proxy{target: target, faults: f, listen: listen, stop: stop, random: rand.New(rand.NewPCG(seed, 1))}
+	p := &Proxy{target: target, faults: f, listen: listen, all: ctx, stop: stop, random: rand.New(rand.NewPCG(seed, 1))}
+	p.now, p.cut = context.WithCancel(ctx)
 	p.group.Go(func() {
 		for {
 			near, err := listen.Accept()
 			if err != nil {
 				return
 			}
-			p.group.Go(func() { p.carry(ctx, near) })
+			p.mu.Lock()
+			now := p.now
+			p.mu.Unlock()
+			p.group.Go(func() { p.carry(now, near) })
 		}
 	})
 	return p, nil
@@ -71,6 +78,14 @@ func (p *Proxy) Broken() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.broken
+}
+
+// Cut breaks every connection that there is.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut()
+	p.now, p.cut = context.WithCancel(p.all)
 }
 
 // Close breaks every connection and waits for the proxy's goroutines.

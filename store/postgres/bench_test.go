@@ -222,7 +222,7 @@ func BenchmarkSubmitToStart(b *testing.B) {
 						return
 					}
 					started <- time.Now()
-					if err := s.Complete(ctx, completion(b, identity(1), &a, 1)); err != nil {
+					if err := s.Complete(context.Background(), completion(b, identity(1), &a, 1)); err != nil {
 						b.Error(err)
 					}
 				}

@@ -47,11 +47,9 @@ func appendBytes(b, x []byte) []byte {
 
 var errLog = errors.New("postgres: a packed log cannot be read")
 
-// unpack reads a job's packed log. Of entries with one number the first
-// stands.
+// unpack reads a job's packed log.
 func unpack(job consign.JobID, log []byte) ([]consign.LogEntry, error) {
 	var entries []consign.LogEntry
-	seen := map[consign.Seq]bool{}
 	whole := reader{b: log}
 	for len(whole.b) > 0 {
 		r := reader{b: whole.bytes()}
@@ -66,10 +64,7 @@ func unpack(job consign.JobID, log []byte) ([]consign.LogEntry, error) {
 		if whole.bad || r.bad || len(r.b) > 0 {
 			return nil, errLog
 		}
-		if !seen[e.Seq] {
-			seen[e.Seq] = true
-			entries = append(entries, e)
-		}
+		entries = append(entries, e)
 	}
 	return entries, nil
 }

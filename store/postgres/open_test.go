@@ -177,3 +177,59 @@ func TestWatch(t *testing.T) {
 		t.Error("a store hears of what it did itself")
 	}
 }
+
+// A change that only writes a job is not judged under locks: it too leaves the
+// log of a forgotten job empty.
+func TestForgottenStaysForgotten(t *testing.T) {
+	ctx, s := context.Background(), open(t)
+	job := consign.Job{ID: consign.NewJobID(), State: consign.StateCompleted}
+	for version := range uint64(3) {
+		next := job
+		next.Version = version + 1
+		c := consign.Change{Job: &next, Forget: version == 1, Log: []consign.LogEntry{{Job: job.ID, Seq: consign.Seq(next.Version << 32)}}}
+		if outcomes, err := s.Apply(ctx, []consign.Change{c}); err != nil || outcomes[0] != nil {
+			t.Fatal(outcomes, err)
+		}
+	}
+	if log, err := s.Log(ctx, job.ID, 0, 10); err != nil || len(log) != 0 {
+		t.Errorf("the log of a forgotten job has %d entries, %v", len(log), err)
+	}
+}
+
+// Of many inserts of one job, each with a part that needs locks, one is taken,
+// and none fails for having been overtaken.
+func TestInsertRace(t *testing.T) {
+	ctx, s := context.Background(), open(t)
+	const rounds, racers = 10, 6
+	for range rounds {
+		id := consign.NewJobID()
+		outcomes := make([]error, racers)
+		var group sync.WaitGroup
+		for i := range racers {
+			group.Go(func() {
+				got, err := s.Apply(ctx, []consign.Change{{Job: &consign.Job{ID: id, Version: 1}, Counters: []consign.Delta{{Counter: "c", Add: 1}}}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				outcomes[i] = got[0]
+			})
+		}
+		group.Wait()
+		won := 0
+		for _, err := range outcomes {
+			switch {
+			case err == nil:
+				won++
+			case !errors.Is(err, consign.ErrVersion):
+				t.Error(err)
+			}
+		}
+		if won != 1 {
+			t.Errorf("%d of %d inserts of one job were taken", won, racers)
+		}
+	}
+	if n, err := s.Counter(ctx, "c"); err != nil || n != rounds {
+		t.Errorf("the counter is %d, %v", n, err)
+	}
+}

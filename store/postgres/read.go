@@ -47,7 +47,8 @@ func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n 
 	if err != nil {
 		return nil, err
 	}
-	// Of two with one number, the one beside the row was first.
+	// Of those with one number the first stands, and the one beside the row was
+	// there before the row had its own.
 	all := slices.Concat(reported, packed)
 	all = slices.DeleteFunc(all, func(e consign.LogEntry) bool { return e.Seq <= after })
 	slices.SortStableFunc(all, func(a, b consign.LogEntry) int { return cmp.Compare(a.Seq, b.Seq) })

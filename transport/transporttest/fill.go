@@ -37,6 +37,8 @@ var possible = map[reflect.Type]any{
 	reflect.TypeFor[consign.ReportKind]():   consign.ReportPart,
 	reflect.TypeFor[consign.Verification](): consign.VerificationVerified,
 	reflect.TypeFor[consign.Instant]():      consign.Instant(1_700_000_000_123_456),
+	// A receipt has this or a record.
+	reflect.TypeFor[*consign.ForeignReceipt](): (*consign.ForeignReceipt)(nil),
 }
 
 func fillValue(v reflect.Value, n *int) {

@@ -36,7 +36,7 @@ import (
 
 const (
 	// patience is how long something that has to happen may take.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 	// moment is how long something that must not happen is waited for.
 	moment = 100 * time.Millisecond
 	// large is the size of payloads and results that have to fit through.

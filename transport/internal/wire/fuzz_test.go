@@ -70,3 +70,29 @@ func FuzzProblem(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHead: the head of whatever comes is a *FieldError or a frame's, and of
+// what Encode wrote it is what the whole says.
+func FuzzHead(f *testing.F) {
+	for _, c := range codecs {
+		for _, v := range []any{Frame{}, Frame{Type: FrameClaim, ID: 1<<64 - 1}, AssignFrame{Frame: Frame{Type: FrameAssign, ID: 7}, Assignment: Assignment{Payload: []byte("x")}},
+			TakenFrame{Frame: Frame{Type: FrameAck}, Claim: Claim{Job: consign.JobID{1}}}} {
+			data, err := c.Encode(v)
+			if err != nil {
+				f.Fatal(err)
+			}
+			head, err := c.DecodeHead(data)
+			var whole Frame
+			if wrong := c.DecodeAnswer(data, &whole); err != nil || wrong != nil || head != whole {
+				f.Errorf("the head of %q is %+v, want %+v (%v, %v)", data, head, whole, err, wrong)
+			}
+			f.Add(uint8(c), data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, codec uint8, data []byte) {
+		_, err := codecs[int(codec)%len(codecs)].DecodeHead(data)
+		if bad, ok := errors.AsType[*consign.FieldError](err); err != nil && (!ok || bad.Remedy == "") {
+			t.Errorf("%v, not a *FieldError with a remedy", err)
+		}
+	})
+}

@@ -120,6 +120,7 @@ type Assignment struct {
 	Claim      consign.ClaimID `json:"claim_id"`
 	Kind       string          `json:"job_type"`
 	Model      string          `json:"model,omitempty"`
+	Policy     Policy          `json:"policy,omitempty"`
 	Tier       consign.Tier    `json:"tier"`
 	Chars      uint32          `json:"chars,omitempty"`
 	Header     []byte          `json:"header,omitempty"`
@@ -135,10 +136,17 @@ type Assignment struct {
 }
 
 // NewAssignment makes the wire's form.
-func NewAssignment(a consign.Assignment) Assignment { return Assignment(a) }
+func NewAssignment(a consign.Assignment) Assignment {
+	return Assignment{a.Queue, a.Job, a.Claim, a.Kind, a.Model, Policy(a.Policy), a.Tier, a.Chars, a.Header, a.Payload, a.Custody, a.Comparator,
+		a.ClientKey, a.Wrap, a.Signature, a.Lease, a.Limit, a.Receipts}
+}
 
 // Value turns it back.
-func (a Assignment) Value() consign.Assignment { return consign.Assignment(a) }
+func (a Assignment) Value() consign.Assignment {
+	return consign.Assignment{Queue: a.Queue, Job: a.Job, Claim: a.Claim, Kind: a.Kind, Model: a.Model, Policy: consign.Policy(a.Policy), Tier: a.Tier,
+		Chars: a.Chars, Header: a.Header, Payload: a.Payload, Custody: a.Custody, Comparator: a.Comparator, ClientKey: a.ClientKey, Wrap: a.Wrap,
+		Signature: a.Signature, Lease: a.Lease, Limit: a.Limit, Receipts: a.Receipts}
+}
 
 // Report is a consign.Report.
 type Report struct {

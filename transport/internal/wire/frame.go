@@ -1,0 +1,187 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/consignq/consign"
+)
+
+// The frames of a WebSocket. A frame is one message and one value: the members
+// of Frame and, beside them, those of what the frame carries.
+
+// Frame is what every frame begins with.
+type Frame struct {
+	Type string `json:"type"`
+	// ID is the worker's number for a request; its answer has the same.
+	ID uint64 `json:"id,omitempty"`
+}
+
+// The types of frames.
+const (
+	FrameChallenge  = "challenge"     // asks for one, and answers with one
+	FrameRegister   = "register"      // answered with registered
+	FrameRegistered = "registered"    //
+	FrameHeartbeat  = "heartbeat"     // answered with ack
+	FrameClaim      = "claim"         // a free slot; answered with job_assign
+	FrameAssign     = "job_assign"    //
+	FrameReport     = "job_heartbeat" // answered with ack, as are the next four
+	FrameComplete   = "job_complete"  //
+	FrameFail       = "job_fail"      //
+	FrameRelease    = "job_release"   //
+	FrameCancel     = "cancel"        // takes the request of its ID back; not answered itself
+	FrameJobCancel  = "job_cancel"    // stop the job: its claim is over
+	FramePing       = "ping"          // shows that the worker is there; answered with ack
+	FramePair       = "pair"          // answered with paired
+	FramePaired     = "paired"        //
+	FrameAck        = "ack"           // it is done; of a worker: it has the job
+	FrameError      = "error"         //
+)
+
+// DecodeHead reads what a frame begins with, to tell how to read the whole: the
+// rest may be long, and is looked at only where the head is not in front, as
+// Encode puts it. It returns a *consign.FieldError.
+func (c Codec) DecodeHead(data []byte) (Frame, error) {
+	f, ok := c.peek(data)
+	if ok {
+		return f, nil
+	}
+	var whole Frame
+	err := c.DecodeAnswer(data, &whole)
+	return whole, err
+}
+
+// peek reads a head that is in front.
+func (c Codec) peek(data []byte) (f Frame, ok bool) {
+	if c == Msgpack {
+		return peekMsgpack(data)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var tokens [5]json.Token
+	for i := range tokens {
+		var err error
+		if tokens[i], err = dec.Token(); err != nil {
+			return f, false
+		}
+	}
+	name, isText := tokens[2].(string)
+	id, isNumber := tokens[4].(json.Number)
+	if tokens[0] != json.Delim('{') || tokens[1] != "type" || !isText || tokens[3] != "id" || !isNumber {
+		return f, false
+	}
+	n, err := strconv.ParseUint(id.String(), 10, 64)
+	return Frame{name, n}, err == nil
+}
+
+func peekMsgpack(data []byte) (f Frame, ok bool) {
+	dec := msgpack.GetDecoder()
+	defer msgpack.PutDecoder(dec)
+	dec.Reset(bytes.NewReader(data))
+	n, err := dec.DecodeMapLen()
+	if err != nil || n < 2 {
+		return f, false
+	}
+	if name, err := dec.DecodeString(); err != nil || name != "type" {
+		return f, false
+	}
+	if f.Type, err = dec.DecodeString(); err != nil {
+		return f, false
+	}
+	if name, err := dec.DecodeString(); err != nil || name != "id" {
+		return f, false
+	}
+	f.ID, err = dec.DecodeUint64()
+	return f, err == nil
+}
+
+// ChallengeFrame answers a request for a challenge.
+type ChallengeFrame struct {
+	Frame
+	Challenge
+}
+
+// RegisterFrame opens the session.
+type RegisterFrame struct {
+	Frame
+	Registration
+}
+
+// RegisteredFrame says under which ID.
+type RegisteredFrame struct {
+	Frame
+	Worker consign.WorkerID `json:"worker_id"`
+}
+
+// HeartbeatFrame carries a heartbeat.
+type HeartbeatFrame struct {
+	Frame
+	Heartbeat
+}
+
+// HeartbeatAckFrame answers one.
+type HeartbeatAckFrame struct {
+	Frame
+	HeartbeatReply
+}
+
+// AssignFrame carries a job to a worker.
+type AssignFrame struct {
+	Frame
+	Assignment
+}
+
+// TakenFrame says that the worker has a job: its end of the connection is no
+// longer needed for the job not to be lost.
+type TakenFrame struct {
+	Frame
+	Claim
+}
+
+// ReportFrame carries a report. Lines are log lines, for those who would rather
+// write text.
+type ReportFrame struct {
+	Frame
+	Report
+	Lines []string `json:"lines,omitempty"`
+}
+
+// CompleteFrame carries a completion.
+type CompleteFrame struct {
+	Frame
+	Completion
+}
+
+// FailFrame carries a failure.
+type FailFrame struct {
+	Frame
+	Failure
+}
+
+// ReleaseFrame carries a release.
+type ReleaseFrame struct {
+	Frame
+	Release
+}
+
+// PairFrame carries a pairing code.
+type PairFrame struct {
+	Frame
+	Code string `json:"code"`
+}
+
+// PairedFrame answers it.
+type PairedFrame struct {
+	Frame
+	Pairing
+}
+
+// ErrorFrame says why a request was refused, or what was wrong with a frame
+// that is no request.
+type ErrorFrame struct {
+	Frame
+	Error Problem `json:"error"`
+}

@@ -1,0 +1,97 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	ws "github.com/coder/websocket"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/transport/internal/wire"
+)
+
+// subprotocol names a codec in the handshake.
+func subprotocol(c wire.Codec) string { return "consign.v1." + c.String() }
+
+// writeTime is how long a message may take to go. A peer that reads more slowly
+// is cut off.
+const writeTime = time.Minute
+
+// link is one end of a connection: messages in, frames out.
+//
+// Whether the other end is still there shows in what comes from it, byte by
+// byte: an answer to a ping may have to wait behind a long message, on a slow
+// line for longer than anyone waits for a pong.
+type link struct {
+	conn    *ws.Conn
+	codec   wire.Codec
+	silence time.Duration
+	silent  *time.Timer // runs while we read; cuts the connection
+}
+
+func newLink(conn *ws.Conn, codec wire.Codec, silence time.Duration) link {
+	silent := time.AfterFunc(silence, func() { _ = conn.CloseNow() })
+	return link{conn, codec, silence, silent}
+}
+
+func (l *link) kind() ws.MessageType {
+	if l.codec == wire.Msgpack {
+		return ws.MessageBinary
+	}
+	return ws.MessageText
+}
+
+// send sends a frame. It may be called from many goroutines. It returns a
+// *consign.FieldError for what has no form on the wire; any other error means
+// that the connection is over.
+func (l *link) send(frame any) error {
+	data, err := l.codec.Encode(frame)
+	if err != nil {
+		return err
+	}
+	return l.write(data)
+}
+
+func (l *link) write(data []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTime)
+	defer cancel()
+	return l.conn.Write(ctx, l.kind(), data)
+}
+
+// errKind ends a connection whose peer sends the other kind of message.
+var errKind = errors.New("websocket: text where the subprotocol has binary messages, or the reverse")
+
+// read returns the next message. An error ends the connection.
+func (l *link) read() ([]byte, error) {
+	l.silent.Reset(l.silence)
+	defer l.silent.Stop()
+	kind, r, err := l.conn.Reader(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if kind != l.kind() {
+		_ = l.conn.Close(ws.StatusUnsupportedData, "json goes in text messages, msgpack in binary ones")
+		return nil, errKind
+	}
+	data := make([]byte, 0, 1024)
+	for {
+		n, err := r.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if errors.Is(err, io.EOF) {
+			return data, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.silent.Reset(l.silence)
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+	}
+}
+
+func fieldError(field, problem, remedy string) error {
+	return &consign.FieldError{Field: field, Problem: problem, Remedy: remedy}
+}

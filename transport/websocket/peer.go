@@ -1,0 +1,340 @@
+package websocket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	ws "github.com/coder/websocket"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/transport/internal/wire"
+)
+
+const (
+	// registerWithin is how long a connection may be without a session.
+	registerWithin = 20 * time.Second
+	// maxGreeting is the largest message before there is a session: two key
+	// bundles in base64.
+	maxGreeting = 128 << 10
+	// maxCalls is how many requests of a connection are worked on at once. When
+	// there are as many no more is read, so that a worker that does not read its
+	// answers is not read from either.
+	maxCalls = 64
+	// maxClaims is how many claim requests of a connection may wait for a job.
+	maxClaims = 1024
+	// releaseTime is how long it may take to give jobs back.
+	releaseTime = time.Minute
+)
+
+// peer is the coordinator's end of a worker's connection.
+type peer struct {
+	link
+	h       *Handler
+	addr    netip.Addr
+	ctx     context.Context // ends with the connection
+	session consign.Session // the reader's: nil before register
+
+	turns chan struct{} // one for each of maxCalls
+	work  sync.WaitGroup
+
+	mu      sync.Mutex
+	calls   map[uint64]context.CancelFunc
+	claims  int
+	untaken map[consign.ClaimID]consign.Claim // sent, and nobody has said that they came
+}
+
+// serveWorker serves one of our own subprotocols until the connection ends.
+func serveWorker(h *Handler, l link, addr netip.Addr) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &peer{link: l, h: h, addr: addr, ctx: ctx, turns: make(chan struct{}, maxCalls),
+		calls: map[uint64]context.CancelFunc{}, untaken: map[consign.ClaimID]consign.Claim{}}
+	p.conn.SetReadLimit(maxGreeting)
+	late := time.AfterFunc(registerWithin, func() { _ = p.conn.Close(ws.StatusPolicyViolation, "register first") })
+	defer late.Stop()
+	for {
+		data, err := p.read()
+		if err != nil {
+			break
+		}
+		p.frame(data)
+		if p.session != nil {
+			late.Stop()
+		}
+	}
+	cancel()
+	_ = p.conn.Close(ws.StatusProtocolError, "that is no WebSocket") // unless it is closed
+	p.work.Wait()
+	for _, claim := range p.untaken {
+		p.work.Go(func() { giveBack(p.session, claim) })
+	}
+	p.work.Wait()
+}
+
+// giveBack returns a job that the worker did not get.
+func giveBack(s consign.Session, claim consign.Claim) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	defer cancel()
+	// Where this fails the lease ends the claim.
+	_ = s.Release(ctx, consign.Release{Claim: claim, Reason: "the worker went away before it got the job"})
+}
+
+// frame takes what the worker sent. Requests are worked on beside each other.
+func (p *peer) frame(data []byte) {
+	f, err := p.codec.DecodeHead(data)
+	if err != nil {
+		p.fail(f, err)
+		return
+	}
+	switch f.Type {
+	case wire.FrameChallenge, wire.FrameCancel, wire.FramePing, wire.FrameClaim:
+		if err := p.codec.Decode(data, &f); err != nil { // there is nothing but a head
+			p.fail(f, err)
+			return
+		}
+		p.bare(f)
+	case wire.FrameRegister:
+		p.register(f, data)
+	case wire.FrameAck:
+		p.acknowledged(f, data)
+	case wire.FrameHeartbeat:
+		request(p, f, data, p.heartbeat)
+	case wire.FrameReport:
+		request(p, f, data, p.report)
+	case wire.FrameComplete:
+		request(p, f, data, p.complete)
+	case wire.FrameFail:
+		request(p, f, data, p.failed)
+	case wire.FrameRelease:
+		request(p, f, data, p.release)
+	case wire.FramePair:
+		request(p, f, data, p.pair)
+	default:
+		p.fail(f, fieldError("type", fmt.Sprintf("is %.80q", f.Type), "send one of the frames of docs/wire-protocol.md"))
+	}
+}
+
+// bare takes a frame that carries nothing.
+func (p *peer) bare(f wire.Frame) {
+	switch f.Type {
+	case wire.FrameChallenge:
+		p.challenge(f)
+	case wire.FrameCancel:
+		p.cancel(f.ID)
+	case wire.FramePing:
+		p.answer(f, nil)
+	case wire.FrameClaim:
+		p.claim(f)
+	}
+}
+
+// request decodes a frame and works on it in its turn.
+func request[F any](p *peer, f wire.Frame, data []byte, do func(context.Context, wire.Frame, *F) (any, error)) {
+	ctx, err := p.begin(f)
+	if err != nil {
+		p.fail(f, err)
+		return
+	}
+	p.turns <- struct{}{}
+	p.work.Go(func() {
+		defer func() { <-p.turns }()
+		var in F
+		var out any
+		err := p.codec.Decode(data, &in)
+		if err == nil {
+			out, err = do(ctx, f, &in)
+		}
+		p.end(ctx, f, out, err)
+	})
+}
+
+// begin gives a request a context, which ends with the connection or when the
+// worker takes it back.
+func (p *peer) begin(f wire.Frame) (context.Context, error) {
+	switch {
+	case p.session == nil:
+		return nil, fmt.Errorf("%w: register first", consign.ErrSession)
+	case f.ID == 0:
+		return nil, fieldError("id", "is missing", "number the requests of a connection from 1")
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.calls[f.ID] != nil {
+		cancel()
+		return nil, fieldError("id", fmt.Sprintf("is %d, of a request that is not answered yet", f.ID), "use each number once")
+	}
+	p.calls[f.ID] = cancel
+	return ctx, nil
+}
+
+// end answers a request.
+func (p *peer) end(ctx context.Context, f wire.Frame, out any, err error) {
+	p.mu.Lock()
+	cancel := p.calls[f.ID]
+	delete(p.calls, f.ID)
+	p.mu.Unlock()
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		out, err = nil, nil // it was taken back, and nothing came of it
+	}
+	cancel()
+	if err != nil {
+		p.fail(f, err)
+	} else {
+		p.answer(f, out)
+	}
+}
+
+func (p *peer) cancel(id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if cancel := p.calls[id]; cancel != nil {
+		cancel()
+	}
+}
+
+// answer sends out, or a plain ack.
+func (p *peer) answer(f wire.Frame, out any) {
+	if out == nil {
+		out = wire.Frame{Type: wire.FrameAck, ID: f.ID}
+	}
+	if err := p.send(out); err != nil {
+		if _, bad := errors.AsType[*consign.FieldError](err); bad {
+			p.fail(f, errors.New(err.Error())) // the queue's fault
+		}
+	}
+}
+
+// fail sends an error.
+func (p *peer) fail(f wire.Frame, err error) {
+	problem := wire.NewProblem(err)
+	if problem.Code == wire.CodeInternal {
+		p.h.config.Logger.Error("consign: websocket", "frame", f.Type, "error", err)
+	}
+	_ = p.send(wire.ErrorFrame{Frame: wire.Frame{Type: wire.FrameError, ID: f.ID}, Error: problem}) // or the connection is over
+}
+
+func (p *peer) challenge(f wire.Frame) {
+	challenge, err := p.h.config.Workers.Challenge(p.ctx)
+	if err != nil {
+		p.fail(f, err)
+		return
+	}
+	p.answer(f, wire.ChallengeFrame{Frame: f, Challenge: wire.NewChallenge(challenge)})
+}
+
+func (p *peer) register(f wire.Frame, data []byte) {
+	var in wire.RegisterFrame
+	err := p.codec.Decode(data, &in)
+	r := in.Registration.Value()
+	switch {
+	case err != nil:
+	case p.session != nil:
+		err = fieldError("type", "is register, and this connection has a session", "open another connection")
+	case len(p.h.config.Origins) > 0 && !slices.Contains(p.h.config.Origins, r.Origin):
+		err = fieldError("origin", fmt.Sprintf("is %.80q, which is not here", r.Origin), "dial this queue by an address of its own, and sign that")
+	default:
+		p.session, err = p.h.config.Workers.Register(p.ctx, r)
+	}
+	if err != nil {
+		p.fail(f, err)
+		return
+	}
+	p.conn.SetReadLimit(p.h.config.MaxMessage)
+	out := wire.RegisteredFrame{Frame: wire.Frame{Type: wire.FrameRegistered, ID: f.ID}}
+	if key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey); err == nil { // the queue has read it too
+		out.Worker = key.ID()
+	}
+	p.answer(f, out)
+}
+
+// acknowledged notes that a job has come.
+func (p *peer) acknowledged(f wire.Frame, data []byte) {
+	var in wire.TakenFrame
+	if err := p.codec.Decode(data, &in); err != nil {
+		p.fail(f, err)
+		return
+	}
+	p.taken(in.Claim.Claim)
+}
+
+// taken notes that the worker knows of a claim: it has named it.
+func (p *peer) taken(claims ...consign.ClaimID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range claims {
+		delete(p.untaken, c)
+	}
+}
+
+// claim waits for a job and pushes it.
+func (p *peer) claim(f wire.Frame) {
+	ctx, err := p.begin(f)
+	if err != nil {
+		p.fail(f, err)
+		return
+	}
+	p.mu.Lock()
+	p.claims++
+	many := p.claims > maxClaims
+	p.mu.Unlock()
+	p.work.Go(func() {
+		var a consign.Assignment
+		err := fmt.Errorf("%w: %d claim requests wait on this connection", consign.ErrBusy, maxClaims)
+		if !many {
+			a, err = p.session.Claim(ctx)
+		}
+		var out any
+		p.mu.Lock()
+		p.claims--
+		if err == nil {
+			p.untaken[a.Claim] = consign.Claim{Job: a.Job, Claim: a.Claim}
+			out = wire.AssignFrame{Frame: wire.Frame{Type: wire.FrameAssign, ID: f.ID}, Assignment: wire.NewAssignment(a)}
+		}
+		p.mu.Unlock()
+		p.end(ctx, f, out, err)
+	})
+}
+
+func (p *peer) heartbeat(ctx context.Context, f wire.Frame, in *wire.HeartbeatFrame) (any, error) {
+	beat := in.Heartbeat.Value()
+	for _, c := range beat.Claims {
+		p.taken(c.Claim)
+	}
+	reply, err := p.session.Heartbeat(ctx, beat)
+	return wire.HeartbeatAckFrame{Frame: wire.Frame{Type: wire.FrameAck, ID: f.ID}, HeartbeatReply: wire.NewHeartbeatReply(reply)}, err
+}
+
+func (p *peer) report(ctx context.Context, _ wire.Frame, in *wire.ReportFrame) (any, error) {
+	p.taken(in.Claim.Claim)
+	r := in.Report.Value()
+	for _, line := range in.Lines {
+		r.Items = append(r.Items, consign.ReportItem{Kind: consign.ReportLog, Data: []byte(line)})
+	}
+	return nil, p.session.Report(ctx, r)
+}
+
+func (p *peer) complete(ctx context.Context, _ wire.Frame, in *wire.CompleteFrame) (any, error) {
+	p.taken(in.Claim.Claim)
+	return nil, p.session.Complete(ctx, in.Completion.Value())
+}
+
+func (p *peer) failed(ctx context.Context, _ wire.Frame, in *wire.FailFrame) (any, error) {
+	p.taken(in.Claim.Claim)
+	return nil, p.session.Fail(ctx, in.Failure.Value())
+}
+
+func (p *peer) release(ctx context.Context, _ wire.Frame, in *wire.ReleaseFrame) (any, error) {
+	p.taken(in.Claim.Claim)
+	return nil, p.session.Release(ctx, in.Release.Value())
+}
+
+func (p *peer) pair(ctx context.Context, f wire.Frame, in *wire.PairFrame) (any, error) {
+	pairing, err := p.h.guesses.Claim(p.addr, func() (consign.Pairing, error) { return p.session.ClaimPairing(ctx, in.Code) })
+	return wire.PairedFrame{Frame: wire.Frame{Type: wire.FramePaired, ID: f.ID}, Pairing: wire.NewPairing(pairing)}, err
+}

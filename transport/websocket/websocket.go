@@ -1,0 +1,201 @@
+// Package websocket is WebSocket for the workers of a queue, who are pushed
+// their jobs: NewHandler serves them, Dial returns the consign.WorkerAPI at the
+// far end (docs/wire-protocol.md). Submitters never open WebSockets; theirs is
+// transport/longpoll, and both share one port and one URL:
+//
+//	mux := http.NewServeMux()
+//	mux.Handle("/", longpollHandler)
+//	mux.Handle(websocket.Path, websocketHandler)
+//
+// A session is one connection. When that ends the worker registers again, and
+// its claims live on: a result that became ready meanwhile is delivered then.
+// A job that was on its way to the worker goes back to the queue at once.
+package websocket
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ws "github.com/coder/websocket"
+
+	"github.com/consignq/consign"
+	from "github.com/consignq/consign/transport/internal/peer"
+	"github.com/consignq/consign/transport/internal/wire"
+)
+
+// Path is where a handler is served.
+const Path = "/v1/workers/ws"
+
+// Config is what a handler serves.
+type Config struct {
+	// Workers is the queue as a worker meets it: the Queue.
+	Workers consign.WorkerAPI
+	// Foreign lets workers in that speak the first protocol, without a
+	// subprotocol: Queue.RegisterForeign. They prove who they are only by the
+	// receipts of their results, and get only jobs that anybody may read.
+	// Defaults to none: they are refused.
+	Foreign func(ctx context.Context, publicKey string, c consign.Capabilities) (consign.Session, error)
+
+	// Origins are the addresses by which workers dial this handler, such as
+	// "https://queue.example.com". A registration that was signed for another
+	// is refused, so that nobody can relay it here. Defaults to any.
+	Origins []string
+	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is
+	// believed, for the bound on pairing codes by address. Defaults to none.
+	TrustedProxies []netip.Prefix
+	// MaxMessage is the largest message in bytes. Defaults to 32 MiB.
+	MaxMessage int64
+	// MaxConnections is how many connections there may be. Defaults to 100,000.
+	MaxConnections int
+	// Silence is how long nothing may come from a worker before it is taken for
+	// gone. Workers show themselves every 15 s at least. Defaults to 45 s.
+	Silence time.Duration
+	// Logger gets the errors that callers cannot act on. Defaults to
+	// slog.Default.
+	Logger *slog.Logger
+}
+
+const defaultSilence = 45 * time.Second
+
+func (c Config) withDefaults() Config {
+	if c.MaxMessage == 0 {
+		c.MaxMessage = 32 << 20
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 100_000
+	}
+	if c.Silence == 0 {
+		c.Silence = defaultSilence
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Workers == nil:
+		return fieldError("config.workers", "is missing", "set the queue")
+	case c.MaxMessage < 0 || c.MaxConnections < 0 || c.Silence < 0:
+		return fieldError("config", "has a negative bound", "give numbers above zero, or zero for the defaults")
+	}
+	return nil
+}
+
+// Handler is an http.Handler that upgrades to WebSocket.
+type Handler struct {
+	config  Config
+	guesses from.Guesses
+
+	mu     sync.Mutex
+	open   map[*ws.Conn]struct{}
+	closed bool
+	serve  sync.WaitGroup // of those open
+}
+
+// NewHandler serves a queue's workers. It returns a *consign.FieldError for a
+// Config that cannot work.
+func NewHandler(c Config) (*Handler, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	return &Handler{config: c, open: map[*ws.Conn]struct{}{}}, nil
+}
+
+// ServeHTTP implements http.Handler. It returns when the connection has ended.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	codec, foreign, err := h.protocol(r)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	// Accept checks the handshake, and the Origin where a page sends one.
+	conn, err := ws.Accept(w, r, &ws.AcceptOptions{Subprotocols: []string{subprotocol(codec)}})
+	if err != nil {
+		return // it has answered
+	}
+	if err := h.add(conn); err != nil {
+		_ = conn.Close(ws.StatusTryAgainLater, "the coordinator is full or shutting down")
+		return
+	}
+	defer h.remove(conn)
+	link := newLink(conn, codec, h.config.Silence)
+	if foreign {
+		serveForeign(h, link)
+	} else {
+		serveWorker(h, link, from.Addr(r, h.config.TrustedProxies))
+	}
+}
+
+// protocol says what the worker speaks.
+func (h *Handler) protocol(r *http.Request) (codec wire.Codec, foreign bool, err error) {
+	var offered []string
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for name := range strings.SplitSeq(line, ",") {
+			offered = append(offered, strings.ToLower(strings.TrimSpace(name)))
+		}
+	}
+	switch {
+	case slices.Contains(offered, subprotocol(wire.Msgpack)):
+		return wire.Msgpack, false, nil
+	case slices.Contains(offered, subprotocol(wire.JSON)):
+		return wire.JSON, false, nil
+	case len(offered) > 0:
+		return 0, false, fieldError("Sec-WebSocket-Protocol", fmt.Sprintf("is %.80q", offered), "offer "+subprotocol(wire.JSON)+" or "+subprotocol(wire.Msgpack))
+	case h.config.Foreign == nil:
+		return 0, false, fieldError("Sec-WebSocket-Protocol", "is missing", "offer "+subprotocol(wire.JSON)+" or "+subprotocol(wire.Msgpack)+": workers without are not served here")
+	case !private(r):
+		return 0, false, fieldError("Sec-WebSocket-Protocol", "is missing, and so is TLS", "dial wss://, or offer "+subprotocol(wire.JSON)+": what goes to workers without a subprotocol is in the clear")
+	}
+	return wire.JSON, true, nil
+}
+
+// refuse answers a request that is not upgraded.
+func refuse(w http.ResponseWriter, err error) {
+	p := wire.NewProblem(err)
+	body, _ := wire.JSON.Encode(p) // NewProblem made it
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // whoever is gone asks again
+}
+
+// add counts a connection in.
+func (h *Handler) add(conn *ws.Conn) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(h.open) >= h.config.MaxConnections {
+		return consign.ErrBusy
+	}
+	h.open[conn] = struct{}{}
+	h.serve.Add(1)
+	return nil
+}
+
+func (h *Handler) remove(conn *ws.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, conn)
+	h.serve.Done()
+}
+
+// Close ends all connections, with the status 1001 (going away), and waits
+// until what they were about has ended. http.Server.Shutdown does not: call
+// this before it, or have http.Server.RegisterOnShutdown do so.
+func (h *Handler) Close() {
+	h.mu.Lock()
+	h.closed = true
+	for conn := range h.open {
+		go func() { _ = conn.Close(ws.StatusGoingAway, "the coordinator shuts down") }()
+	}
+	h.mu.Unlock()
+	h.serve.Wait()
+}
