@@ -1,4 +1,5 @@
-// Coordinator serves a queue over HTTP to workers and submitters elsewhere.
+// Coordinator serves a queue over HTTP and WebSocket to workers and submitters
+// elsewhere.
 //
 //	go run ./examples/coordinator -h
 //
@@ -23,7 +24,8 @@ import (
 	"github.com/consignq/consign/webhook"
 )
 
-const help = `coordinator serves a queue of AI jobs over HTTP, on one port: submitters send jobs, workers fetch them.
+const help = `coordinator serves a queue of AI jobs over HTTP and WebSocket, on one port: submitters send jobs, workers get
+them.
 
   coordinator                                       a queue in memory, for this machine alone
   coordinator -store sqlite:queue.db                one that survives a restart
@@ -35,7 +37,7 @@ is under way, and end.`
 type options struct {
 	listen, store, dir, tokens, cert, key, metrics string
 	lease                                          time.Duration
-	webhooks                                       bool
+	webhooks, foreign                              bool
 	origins, proxies                               cli.List
 	log                                            *slog.Logger
 }
@@ -100,6 +102,7 @@ func parse(args []string) (o options, err error) {
 	flags.BoolVar(&o.webhooks, "webhooks", false, "tell submitters of ended jobs at the URLs that they name")
 	flags.Var(&o.origins, "origin", "`URL` by which workers dial, as in https://queue.example.com; may be given several times; without it any is believed")
 	flags.Var(&o.proxies, "proxy", "`ADDRESS` or network of a reverse proxy whose X-Forwarded-For is believed; may be given several times")
+	flags.BoolVar(&o.foreign, "foreign", false, "let workers in that speak only the first protocol; they get jobs alone that anybody may read")
 	logger := flags.Log()
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -118,11 +121,11 @@ func parse(args []string) (o options, err error) {
 func (o *options) work(ctx context.Context, queue *consign.Queue, identity *sign.Identity, keys *vault.Vault, sender *webhook.Sender, m *metrics) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	handler, err := o.handler(ctx, queue, identity, m)
+	handler, ws, err := o.handlers(ctx, queue, identity)
 	if err != nil {
 		return err
 	}
-	s, err := o.listenAll(handler, m)
+	s, err := o.listenAll(handler, ws, m)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	inFlight prometheus.Gauge
+	workers  prometheus.Gauge
 	events   *prometheus.CounterVec
 	changes  *prometheus.CounterVec
 	batch    prometheus.Histogram
@@ -29,12 +30,13 @@ func newMetrics() *metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "consign_http_requests_total", Help: "Requests that were answered, by route and status."}, []string{"route", "status"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "consign_http_requests_in_flight", Help: "Requests under way; those that wait for a job, or for a job's end, are most of them."}),
+		workers:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "consign_websocket_workers", Help: "Workers that are connected by WebSocket."}),
 		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "consign_job_events_total", Help: "What happened to jobs, and is in the store."}, []string{"event"}),
 		changes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "consign_store_changes_total", Help: "Changes handed to the store: applied, refused (somebody else was first), unknown (the store failed)."}, []string{"outcome"}),
 		batch:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "consign_store_batch_changes", Help: "Changes in one commit.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}),
 		commit:   prometheus.NewHistogram(prometheus.HistogramOpts{Name: "consign_store_commit_seconds", Help: "How long one commit took.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}),
 	}
-	m.registry.MustRegister(m.requests, m.inFlight, m.events, m.changes, m.batch, m.commit, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.requests, m.inFlight, m.workers, m.events, m.changes, m.batch, m.commit, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -57,6 +59,15 @@ func (m *metrics) counting(next http.Handler) http.Handler {
 			route = "other"
 		}
 		m.requests.WithLabelValues(route, strconv.Itoa(seen.status)).Inc()
+	})
+}
+
+// connections counts the connections to a handler that has them for long.
+func (m *metrics) connections(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.workers.Inc()
+		defer m.workers.Dec()
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/examples/internal/cli"
 	"github.com/consignq/consign/transport/longpoll"
+	"github.com/consignq/consign/transport/websocket"
 )
 
 // checkAccess refuses to serve strangers who prove nothing, and half of TLS. It
@@ -48,44 +49,51 @@ func (o *options) trustedProxies() (out []netip.Prefix, err error) {
 	return out, nil
 }
 
-// handler is the queue over HTTP, until ctx is done not only alive but ready.
-func (o *options) handler(ctx context.Context, queue *consign.Queue, identity *sign.Identity, m *metrics) (http.Handler, error) {
+// handlers are the queue over HTTP, ready until ctx is done, and over WebSocket.
+func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *sign.Identity) (http.Handler, *websocket.Handler, error) {
 	quoteKey, err := identity.Derive("quotes") // quotes hold over a restart
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	proxies, err := o.trustedProxies()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ctx.Err, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies, Logger: o.log}
 	if o.tokens != "" {
-		tokens, err := longpoll.LoadTokens(o.tokens)
-		if err != nil {
-			return nil, err
+		if c.Authenticator, err = longpoll.LoadTokens(o.tokens); err != nil {
+			return nil, nil, err
 		}
-		c.Authenticator = tokens
 	}
 	h, err := longpoll.NewHandler(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m.counting(h), nil
+	cw := websocket.Config{Workers: queue, Origins: o.origins, TrustedProxies: proxies, Logger: o.log}
+	if o.foreign {
+		cw.Foreign = queue.RegisterForeign
+	}
+	ws, err := websocket.NewHandler(cw)
+	return h, ws, err
 }
 
 // servers are the queue's listener and that of the metrics.
 type servers struct {
 	o       *options
+	ws      *websocket.Handler
 	queue   http.Server
 	ln      net.Listener
 	metrics http.Server
 	lnm     net.Listener // nil: none
 }
 
-func (o *options) listenAll(handler http.Handler, m *metrics) (*servers, error) {
+func (o *options) listenAll(handler http.Handler, ws *websocket.Handler, m *metrics) (*servers, error) {
+	mux := http.NewServeMux()
+	mux.Handle("/", handler)
+	mux.Handle("GET "+websocket.Path, m.connections(ws))
 	// No ReadTimeout and no WriteTimeout: they would cut long polls and streams.
-	s := &servers{o: o,
-		queue:   http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute},
+	s := &servers{o: o, ws: ws,
+		queue:   http.Server{Handler: m.counting(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute},
 		metrics: http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute},
 	}
 	var err error
@@ -148,6 +156,7 @@ const lastAnswers = 10 * time.Second
 func (s *servers) shutdown() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
 	defer cancel()
+	s.ws.Close()
 	if err := s.queue.Shutdown(ctx); err != nil {
 		s.o.log.Warn("cut requests that did not end", "error", err)
 		_ = s.queue.Close()

@@ -17,6 +17,7 @@ import (
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/examples/internal/cli"
 	"github.com/consignq/consign/transport/longpoll"
+	"github.com/consignq/consign/transport/websocket"
 	"github.com/consignq/consign/worker"
 	"github.com/consignq/consign/worker/openai"
 	"github.com/consignq/consign/worker/task"
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string) error {
 func parse(args []string) (o options, err error) {
 	flags := cli.NewFlags("worker", help)
 	flags.StringVar(&o.coordinator, "coordinator", "http://127.0.0.1:8080", "`URL` of the coordinator")
-	flags.StringVar(&o.transport, "transport", "http", "how to talk to it: `http`")
+	flags.StringVar(&o.transport, "transport", "ws", "how to talk to it: `ws`, which is pushed its jobs, or http, where a proxy lets no WebSocket through")
 	dir := flags.Dir("the keys, the pinned submitters and the records of this worker; one for each worker")
 	flags.StringVar(&o.openaiURL, "openai-url", "", "`URL` of an Ollama or OpenAI-compatible server whose models run LLM_INFER jobs")
 	flags.IntVar(&o.slots, "slots", 1, "how many jobs run at once")
@@ -106,11 +107,13 @@ func parse(args []string) (o options, err error) {
 // dial returns the coordinator. It does not call it yet.
 func (o *options) dial() (consign.WorkerAPI, error) {
 	switch o.transport {
+	case "ws":
+		return websocket.Dial(websocket.DialConfig{URL: o.coordinator})
 	case "http":
 		_, api, err := longpoll.Dial(longpoll.DialConfig{URL: o.coordinator})
 		return api, err
 	}
-	return nil, cli.FieldError("transport", fmt.Sprintf("is %q", o.transport), "say http")
+	return nil, cli.FieldError("transport", fmt.Sprintf("is %q", o.transport), "say ws or http")
 }
 
 // executors returns what runs jobs, by kind, and the models that there are for

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,6 +46,9 @@ func (o *options) claim(ctx context.Context, c worker.Config) (string, error) {
 	session, err := register(ctx, c)
 	if err != nil {
 		return "", err
+	}
+	if closer, ok := session.(io.Closer); ok {
+		defer func() { _ = closer.Close() }() // nothing is under way
 	}
 	pairing, err := session.ClaimPairing(ctx, o.pair)
 	if err != nil {
