@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -158,7 +157,10 @@ func (o *options) greet(s *servers, identity *sign.Identity) {
 	if o.store == "memdb" {
 		o.log.Warn("-store memdb: the jobs are gone when this process ends")
 	}
-	fmt.Fprintf(os.Stdout, "url %s\nqueue-key %s\n", s.url(), identity.Public())
+	fmt.Printf("url %s\nqueue-key %s\n", s.url(), identity.Public())
+	if s.lnm != nil {
+		fmt.Printf("metrics %s\n", s.metricsURL())
+	}
 }
 
 func complain(log *slog.Logger, what string, err error) {
