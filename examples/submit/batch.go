@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/client"
+	"github.com/consignq/consign/examples/internal/cli"
+)
+
+// atOnce is how many jobs of a batch are under way.
+const atOnce = 64
+
+// ended is what is printed of a job of a batch.
+type ended struct {
+	Line         int              `json:"line"`
+	ID           consign.JobID    `json:"job_id"`
+	Verified     bool             `json:"verified"`
+	Worker       string           `json:"worker_id,omitempty"`
+	Attempts     int              `json:"attempts,omitempty"`
+	Result       string           `json:"result,omitempty"`
+	ResultBase64 []byte           `json:"result_base64,omitempty"` // instead, where it is no text
+	Receipt      *consign.Receipt `json:"receipt,omitempty"`
+	Error        string           `json:"error,omitempty"`
+}
+
+// runBatch runs the jobs of a file. It checks all lines before it sends one.
+func (q *queue) runBatch(ctx context.Context, o options) error {
+	requests, err := o.readBatch()
+	if err != nil {
+		return err
+	}
+	out, err := newBatchOutput(o)
+	if err != nil {
+		return err
+	}
+	var (
+		group    sync.WaitGroup
+		next     = make(chan int)
+		results  = make(chan ended)
+		verified int
+	)
+	for range min(atOnce, len(requests)) {
+		group.Go(func() {
+			for i := range next {
+				results <- q.runLine(ctx, i+1, requests[i])
+			}
+		})
+	}
+	go func() {
+		for i := range requests {
+			next <- i
+		}
+		close(next)
+		group.Wait()
+		close(results)
+	}()
+	done := 0
+	for e := range results {
+		if failed := out.add(ctx, q, e); err == nil {
+			err = failed
+		}
+		if e.Verified {
+			verified++
+		}
+		if done++; out.terminal {
+			cli.Bar(done, len(requests), fmt.Sprintf("%d verified", verified))
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%d of %d jobs have a verified result\n", verified, len(requests))
+	if err = errors.Join(err, out.close()); err == nil && verified < len(requests) {
+		err = errors.New("not every job has a verified result; give the lines an id, and the same file takes up what was begun")
+	}
+	return err
+}
+
+// readBatch returns the jobs of the lines. It returns a *consign.FieldError.
+func (o *options) readBatch() (rs []consign.SubmitRequest, err error) {
+	data, err := readText(o.batch)
+	if err != nil {
+		return nil, err
+	}
+	for n, text := range bytes.Split(bytes.TrimRight(data, "\n"), []byte("\n")) {
+		l := o.line(nil)
+		l.Payload = nil
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		err := d.Decode(&l)
+		if err == nil && d.More() {
+			err = errors.New("more than one JSON value")
+		}
+		if err != nil {
+			return nil, cli.FieldError("batch", fmt.Sprintf("has a bad line %d: %v", n+1, err), `write lines like {"task":"summarize","text":"..."}`)
+		}
+		r, err := l.request()
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n+1, err)
+		}
+		r.Deadline = o.deadline
+		rs = append(rs, r)
+	}
+	return rs, nil
+}
+
+func (q *queue) runLine(ctx context.Context, n int, r consign.SubmitRequest) ended {
+	e := ended{Line: n, ID: r.ID}
+	var res client.Result
+	_, err := q.Submit(ctx, r)
+	if err == nil {
+		res, err = q.finish(ctx, r)
+	}
+	e.Attempts = res.Attempts
+	if !res.Worker.IsZero() {
+		e.Worker = res.Worker.String()
+	}
+	if err != nil {
+		e.Error = err.Error()
+		if last := q.lastWord(ctx, r.ID, err); last != "" {
+			e.Error += ": " + last
+		}
+		if err := q.giveUp(ctx, r.ID, err); err != nil {
+			e.Error += "; " + err.Error()
+		}
+		return e
+	}
+	e.Verified, e.Receipt = true, &res.Receipt
+	if utf8.Valid(res.Output) {
+		e.Result = string(res.Output)
+	} else {
+		e.ResultBase64 = res.Output
+	}
+	return e
+}
+
+// lastWord is what the last worker said of a job that failed: of a sealed one
+// the queue cannot read it.
+func (q *queue) lastWord(ctx context.Context, id consign.JobID, err error) (last string) {
+	if failed, ok := errors.AsType[*client.JobError](err); !ok || failed.Job.State != consign.StateFailed {
+		return ""
+	}
+	for p, err := range q.Stream(ctx, id) {
+		if err == nil && p.Kind == consign.ReportLog {
+			last = string(p.Data)
+		}
+	}
+	return last
+}
+
+// batchOutput takes what came of the jobs.
+type batchOutput struct {
+	results, receipts *os.File // receipts may be nil
+	terminal          bool
+}
+
+func newBatchOutput(o options) (*batchOutput, error) {
+	b := &batchOutput{results: os.Stdout, terminal: cli.IsTerminal(os.Stderr)}
+	var err error
+	if o.resultFile != "" {
+		b.results, err = os.Create(o.resultFile)
+	}
+	if o.receiptFile != "" && err == nil {
+		b.receipts, err = os.Create(o.receiptFile)
+	}
+	return b, err
+}
+
+// add prints what came of a job, and then lets go of its keys.
+func (b *batchOutput) add(ctx context.Context, q *queue, e ended) error {
+	receipt := e.Receipt
+	e.Receipt = nil
+	if err := json.NewEncoder(b.results).Encode(e); err != nil {
+		return err
+	}
+	if !b.terminal {
+		verdict := "verified"
+		if !e.Verified {
+			verdict = "NOT verified: " + cli.Printable(e.Error)
+		}
+		fmt.Fprintf(os.Stderr, "line %d, job %s: %s\n", e.Line, e.ID, verdict)
+	}
+	if b.receipts != nil && e.Verified {
+		if err := json.NewEncoder(b.receipts).Encode(ended{Line: e.Line, ID: e.ID, Verified: true, Receipt: receipt}); err != nil {
+			return err
+		}
+	}
+	if !e.Verified {
+		return nil
+	}
+	return q.Acknowledge(ctx, e.ID)
+}
+
+func (b *batchOutput) close() error {
+	var errs []error
+	for _, f := range []*os.File{b.results, b.receipts} {
+		if f != nil && f != os.Stdout {
+			errs = append(errs, f.Sync(), f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/examples/internal/cli"
+)
+
+// line is a job, as a line of a batch or the flags say it.
+type line struct {
+	ID      consign.JobID   `json:"id"`
+	Kind    string          `json:"kind"`
+	Model   string          `json:"model"`
+	Task    string          `json:"task"`
+	Text    string          `json:"text"`
+	Payload json.RawMessage `json:"payload"` // instead of Task and Text
+	Private bool            `json:"private"`
+	Custody consign.Custody `json:"custody"`
+}
+
+// line is what the flags say of a text.
+func (o *options) line(text []byte) line {
+	l := line{Kind: o.kind, Model: o.model, Task: o.task, Private: o.private, Custody: consign.Custody(o.custody)}
+	if o.raw {
+		l.Payload = text
+	} else {
+		l.Text = string(text)
+	}
+	return l
+}
+
+// request makes a job of it, with a name. It returns a *consign.FieldError.
+func (l line) request() (consign.SubmitRequest, error) {
+	r := consign.SubmitRequest{ID: l.ID, Kind: l.Kind, Model: l.Model, Custody: l.Custody}
+	if r.ID.IsZero() {
+		r.ID = consign.NewJobID()
+	}
+	if l.Private {
+		r.Privacy = consign.PrivacyPrivate
+	}
+	var err error
+	r.Payload, err = l.payload()
+	return r, err
+}
+
+// payload is what the executors of the kind read; see worker/task and
+// worker/openai.
+func (l *line) payload() ([]byte, error) {
+	switch {
+	case l.Payload != nil:
+		return l.Payload, nil
+	case l.Text == "":
+		return nil, &consign.FieldError{Field: "text", Problem: "is empty", Remedy: "send at least one character"}
+	case l.Kind == consign.KindTask && l.Task == "":
+		return nil, cli.FieldError("task", "is missing", "say summarize, classify or extract, or send the whole payload with -raw")
+	case l.Kind == consign.KindTask:
+		return encode(map[string]string{"task": l.Task, "text": l.Text})
+	case l.Kind == consign.KindInference && bytes.HasPrefix(bytes.TrimSpace([]byte(l.Text)), []byte("{")):
+		return encode(map[string]string{"prompt": l.Text}) // else it would be taken for a payload
+	}
+	return []byte(l.Text), nil
+}
+
+func encode(payload map[string]string) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // the tier goes by characters: add none
+	err := e.Encode(payload)
+	return bytes.TrimSpace(b.Bytes()), err
+}
+
+func readText(file string) ([]byte, error) {
+	if file == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(file)
+}
