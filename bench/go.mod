@@ -5,6 +5,11 @@ go 1.26.0
 require github.com/hashicorp/go-memdb v1.3.5
 
 require (
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+require (
 	github.com/consignq/consign v0.0.0-00010101000000-000000000000
 	github.com/consignq/consign/store/postgres v0.0.0-00010101000000-000000000000
 	github.com/hashicorp/go-immutable-radix v1.3.1 // indirect
