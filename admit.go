@@ -100,8 +100,11 @@ func (c *Config) admitSealing(r *SubmitRequest, comparator string) error {
 		return err
 	}
 	if r.Custody.sealedBySubmitter() {
-		if r.Custody == CustodySealed && r.Privacy != PrivacyPrivate {
+		switch {
+		case r.Custody == CustodySealed && r.Privacy != PrivacyPrivate:
 			return fieldError("custody", "is sealed for a PUBLIC job", "submit it as PRIVATE, to the workers that it is sealed to, or in escrow")
+		case len(r.Signature) > 0 && r.Privacy != PrivacyPrivate:
+			return fieldError("signature", "is there for a PUBLIC job", "leave it out: only PRIVATE ones are signed")
 		}
 		return c.checkHeader(r, comparator)
 	}

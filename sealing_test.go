@@ -37,6 +37,20 @@ func TestKeyGoesInBeforeTheJob(t *testing.T) {
 	})
 }
 
+// Nobody looks at the signature of a PUBLIC job, so it is no place to keep
+// bytes of any number.
+func TestPublicJobsAreNotSigned(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) { r.config.Prices = nil })
+		defer r.stop()
+		req := r.request()
+		req.Signature = make([]byte, 64)
+		if _, err := r.sub.Submit(context.Background(), req); !isField(err, "signature") || r.vault.Holds(req.ID) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 // SubmitMany takes keys in side by side, and one that cannot be taken in keeps
 // the others out of nothing.
 func TestKeysOfManyJobs(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -345,6 +346,7 @@ func (c *Client) Pairings(ctx context.Context) ([]consign.Pairing, error) {
 // ConfirmPairing implements consign.SubmitterAPI, and pins the fingerprint: it
 // came by another way than the queue.
 func (c *Client) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
+	fingerprint = strings.ToUpper(strings.TrimSpace(fingerprint)) // as people type
 	p, err := again(ctx, c, func() (consign.Pairing, error) { return c.cfg.API.ConfirmPairing(ctx, w, fingerprint) })
 	if err != nil {
 		return p, err

@@ -252,15 +252,17 @@ func TestVaultsKey(t *testing.T) {
 	})
 }
 
-// To confirm a pairing is to pin the worker; a refused one pins nobody.
+// To confirm a pairing is to pin the worker, however a person types; a refused
+// one pins nobody.
 func TestConfirmingPins(t *testing.T) {
+	typed := " " + strings.ToLower(fingerprint(workerKey)) + " "
 	for _, refusal := range []error{nil, consign.ErrNotFound} {
 		k := client.NewKeyring()
 		c := open(t, pairs{testkit.NewFakeQueue(), refusal}, func(c *client.Config) { c.Keyring = k })
-		if _, err := c.ConfirmPairing(t.Context(), workerKey.Public().ID(), fingerprint(workerKey)); !errors.Is(err, refusal) {
+		if _, err := c.ConfirmPairing(t.Context(), workerKey.Public().ID(), typed); !errors.Is(err, refusal) {
 			t.Error(err)
 		}
-		if pins, err := k.Pins(); err != nil || (len(pins) == 1) != (refusal == nil) {
+		if pins, err := k.Pins(); err != nil || (len(pins) == 1 && pins[0] == fingerprint(workerKey)) != (refusal == nil) {
 			t.Errorf("after %v: %v, %v", refusal, pins, err)
 		}
 	}

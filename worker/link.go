@@ -30,6 +30,7 @@ type link struct {
 // one when the key bundle that it registered is to be renewed.
 type session struct {
 	consign.Session
+	queue consign.QueueID // that was registered with
 	ctx   context.Context
 	end   context.CancelFunc
 	renew time.Time
@@ -159,7 +160,7 @@ func (l *link) register(ctx context.Context) (*session, error) {
 		return nil, fieldError("Identity", "does not sign: "+err.Error(), "load another")
 	}
 	s, err := l.cfg.API.Register(ctx, r)
-	return &session{Session: s, renew: renew}, err
+	return &session{Session: s, queue: challenge.Queue, renew: renew}, err
 }
 
 func (l *link) origin() string {

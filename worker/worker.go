@@ -296,6 +296,9 @@ func (r *run) claim() (consign.Assignment, error) {
 	}
 	a, err := s.Claim(s.ctx)
 	switch {
+	case err == nil && a.Queue != s.queue:
+		// A record of it would say that this worker works there.
+		err = fmt.Errorf("the assignment is of queue %s, and this worker registered with %s", a.Queue, s.queue)
 	case err == nil:
 	case errors.Is(err, consign.ErrSession):
 		r.link.drop(s)

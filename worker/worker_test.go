@@ -489,6 +489,45 @@ func (l lateSession) Claim(ctx context.Context) (consign.Assignment, error) {
 	return l.Session.Claim(context.WithoutCancel(ctx))
 }
 
+// otherQueue is a queue that hands out the jobs of another one.
+type otherQueue struct{ consign.WorkerAPI }
+
+func (q otherQueue) Register(ctx context.Context, r consign.Registration) (consign.Session, error) {
+	s, err := q.WorkerAPI.Register(ctx, r)
+	return otherSession{s}, err
+}
+
+type otherSession struct{ consign.Session }
+
+func (s otherSession) Claim(ctx context.Context) (consign.Assignment, error) {
+	a, err := s.Session.Claim(ctx)
+	a.Queue[0]++
+	return a, err
+}
+
+// A worker does no work, and signs no record, for a queue that it has not
+// registered with.
+func TestAnAssignmentOfAnotherQueueIsNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		if _, err := q.Submit(t.Context(), consign.SubmitRequest{Kind: "TASK", Payload: []byte("x"), Custody: consign.CustodyPlain}); err != nil {
+			t.Fatal(err)
+		}
+		w := start(t, worker.Config{API: otherQueue{q}, Identity: identity,
+			Executors: executors(func(ctx context.Context, task *worker.Task) (worker.Output, error) {
+				t.Error("the executor was called")
+				return echo(ctx, task)
+			})})
+		time.Sleep(time.Second)
+		if err := w.end(); err != nil || len(q.Returns()) != 0 {
+			t.Errorf("%v, returns: %+v", err, q.Returns())
+		}
+		if !strings.Contains(w.log.String(), "registered with") {
+			t.Errorf("the log does not say why: %s", w.log)
+		}
+	})
+}
+
 func TestAClaimThatRacesWithShutdownIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := testkit.NewFakeQueue()
