@@ -62,9 +62,17 @@ type Balance struct {
 	Spent     Price // on jobs that were completed
 }
 
+// maxCredit bounds what is added at once, a million million, far from where
+// counters end.
+const maxCredit = Price(1e18)
+
 // AddCredit adds to what an account may spend; a negative amount takes away,
-// down to zero. It returns ErrCredit where there is not so much to take.
+// down to zero. It returns ErrCredit where there is not so much to take, and a
+// *FieldError for more than $1e12.
 func (q *Queue) AddCredit(ctx context.Context, account string, amount Price) error {
+	if amount > maxCredit || amount < -maxCredit {
+		return fieldError("credit", fmt.Sprintf("is %s", amount), fmt.Sprintf("add at most %s at once", maxCredit))
+	}
 	err := q.write(ctx, Change{Counters: []Delta{{Counter: balanceCounter(account), Add: int64(amount)}}})
 	if errors.Is(err, ErrBound) {
 		return fmt.Errorf("%w: account %q does not have %s", ErrCredit, account, -amount)

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
+	"github.com/consignq/consign/crypto/seal"
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
@@ -284,8 +286,8 @@ func TestForgedPrivateJobIsRefused(t *testing.T) {
 		if !ok {
 			t.Fatalf("a forged job: %v", err)
 		}
-		if failed.Job.State == consign.StateCompleted {
-			t.Error("it was run")
+		if failed.Job.State != consign.StateFailed || !strings.Contains(failed.Job.Reason, "submitter") {
+			t.Errorf("the job is %s: %s", failed.Job.State, failed.Job.Reason)
 		}
 	})
 }
@@ -296,6 +298,41 @@ func keyFingerprint(t *testing.T, k consign.WorkerKeys) string {
 }
 
 func headerHash(h []byte) [32]byte { return consign.InputHash(h, nil) }
+
+// A worker that does not seal its result as it should spoils one job, not the
+// submitter's calls.
+func TestTransitResultThatDoesNotOpen(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		keys, err := vault.NewMemory(vault.Config{})
+		check(t, err)
+		r := newRig(t, func(r *rig) { r.config.Prices = nil })
+		r.stop()
+		q, stop := startQueueStop(t, consign.Config{Store: r.store, Vault: keys, Identity: seededIdentity(1)})
+		defer stop()
+		sealing, err := seal.GenerateKey(seal.X25519)
+		check(t, err)
+		bundle, err := seal.SignBundle(seededIdentity(10), seal.Bundle{Worker: seededIdentity(10).Public().ID(), Seq: 1, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), Keys: []seal.PublicKey{sealing.Public()}})
+		check(t, err)
+		reg := registration(t, q, seededIdentity(10), anyTask)
+		reg.KeyBundle, err = bundle.MarshalJSON()
+		check(t, err)
+		reg.Signature, err = seededIdentity(10).Sign(consign.RegistrationMessage(q.ID(), reg.Origin, reg.Nonce, reg.KeyBundle))
+		check(t, err)
+		s, err := q.Register(t.Context(), reg)
+		check(t, err)
+		sub := q.Submitter("acme")
+		job, err := sub.Submit(t.Context(), consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte(secret), Custody: consign.CustodyTransit})
+		check(t, err)
+		a, err := s.Claim(t.Context())
+		check(t, err)
+		h := &hand{r: r, id: seededIdentity(10)}
+		check(t, s.Complete(t.Context(), h.completion(a, []byte("garbage"))))
+		info, err := sub.Wait(t.Context(), job.ID)
+		if err != nil || info.State != consign.StateCompleted || info.Opened != nil || string(info.Result) != "garbage" {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+}
 
 // The keys that a queue names are its own.
 func TestKeysNameTheQueue(t *testing.T) {

@@ -13,6 +13,19 @@ import (
 
 // What a queue's vault does for a job before there is one, and after it.
 
+// affords refuses a job that would not be admitted for want of credit, before
+// the vault keeps a key of it. The hold itself is made with the job.
+func (s *submitter) affords(ctx context.Context, price Price) error {
+	if price == 0 {
+		return nil
+	}
+	n, err := s.q.config.Store.Counter(ctx, balanceCounter(s.account))
+	if err == nil && Price(n) < price {
+		err = fmt.Errorf("%w: account %q does not have %s: add credit, or ask for less", ErrCredit, s.account, price)
+	}
+	return err
+}
+
 // deposit has the vault take in the key of a job in escrow. That of a job that
 // is there already was taken in, and perhaps shredded since.
 func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte) error {
@@ -95,7 +108,7 @@ func (s *submitter) sealedBefore(ctx context.Context, spec *Spec) (*SealedPayloa
 
 // opened returns the result of a job in transit, which the vault opens for
 // submitters that gave no key of their own. Once the job was acknowledged
-// nobody can.
+// nobody can, nor what a worker did not seal as it should have.
 func (q *Queue) opened(ctx context.Context, j *Job, d *Done) ([]byte, error) {
 	specs, err := q.config.Store.Specs(ctx, []JobID{j.ID})
 	if err != nil || specs[0] == nil || len(specs[0].ClientKey) > 0 {
@@ -103,7 +116,7 @@ func (q *Queue) opened(ctx context.Context, j *Job, d *Done) ([]byte, error) {
 	}
 	plain, err := q.config.Vault.OpenResult(ctx, SealedResult{Queue: q.id, Claim: Claim{j.ID, d.Claim}, Worker: d.Worker,
 		Input: SealedPayload{Header: specs[0].Header, Payload: specs[0].Payload}, Result: d.Result})
-	if errors.Is(err, ErrKeyGone) {
+	if errors.Is(err, ErrKeyGone) || errors.Is(err, ErrBadResult) { // the job is there all the same
 		return nil, nil
 	}
 	if err != nil {

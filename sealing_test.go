@@ -258,3 +258,29 @@ func TestKeys(t *testing.T) {
 		}
 	})
 }
+
+// Where there is no credit for a job the vault is not asked to keep its key.
+func TestNoKeyWithoutCredit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer r.stop()
+		req := r.request()
+		check(t, r.vault.Shred(t.Context(), req.ID)) // which the rig had put there
+		if _, err := r.sub.Submit(t.Context(), req); !errors.Is(err, consign.ErrCredit) {
+			t.Errorf("without credit: %v", err)
+		}
+		if r.vault.Holds(req.ID) {
+			t.Error("the vault keeps a key of a job that was refused")
+		}
+		for _, amount := range []consign.Price{1e18 + 1, -1e18 - 1} {
+			if err := r.q.AddCredit(t.Context(), "acme", amount); !isField(err, "credit") {
+				t.Errorf("adding %s: %v", amount, err)
+			}
+		}
+		r.credit(rigPrice)
+		r.submit(req)
+		if !r.vault.Holds(req.ID) {
+			t.Error("the vault has no key of a job that is there")
+		}
+	})
+}

@@ -95,6 +95,11 @@ func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, e
 	if err != nil {
 		return nil, err
 	}
+	if spec.Custody.vaulted() {
+		if err := s.affords(ctx, draft.Price); err != nil {
+			return nil, err
+		}
+	}
 	switch spec.Custody {
 	case CustodyEscrow:
 		err = s.deposit(ctx, spec, r.Wraps[0].Wrap)
@@ -114,7 +119,7 @@ func (s *submitter) submitted(ctx context.Context, in *inSubmit, custody Custody
 	if err != nil {
 		return JobInfo{}, err
 	}
-	if custody.vaulted() && r.job.AckedAt != 0 {
+	if custody.vaulted() && (r.job.AckedAt != 0 || r.job.Purged) {
 		// An old request, sent again, may have brought its key again.
 		if err := s.q.config.Vault.Shred(ctx, r.job.ID); err != nil {
 			return JobInfo{}, err

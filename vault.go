@@ -31,7 +31,8 @@ type Vault interface {
 	// OpenPayload opens a payload that Seal returned. ErrKeyGone.
 	OpenPayload(ctx context.Context, job JobID, s SealedPayload) ([]byte, error)
 	// OpenResult opens the result of a job that Seal sealed without a
-	// ClientKey. ErrKeyGone.
+	// ClientKey. ErrKeyGone; ErrBadResult for bytes that do not open, which is
+	// the worker's doing.
 	OpenResult(ctx context.Context, r SealedResult) ([]byte, error)
 	// Release returns the key of the job with that header, wrapped to the
 	// worker that holds the claim, for the assignment. ErrKeyGone fails the

@@ -170,7 +170,9 @@ func (c *Client) answered(ctx context.Context, id consign.JobID, j *openJob, ans
 		return c.cfg.Keyring.submitted(id, j)
 	case !retry.Permanent(answer):
 		return answer // it may have been admitted
-	case !errors.Is(answer, consign.ErrConflict) && !errors.Is(answer, consign.ErrIDTaken):
+	case errors.Is(answer, consign.ErrConflict):
+		return answer // perhaps with the job itself, as a queue of other settings sees it
+	case !errors.Is(answer, consign.ErrIDTaken):
 		// Unless an earlier try got through whose answer was lost.
 		if _, err := c.Get(ctx, id); !errors.Is(err, consign.ErrNotFound) {
 			return answer
@@ -354,8 +356,12 @@ func (c *Client) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerp
 	return p, c.cfg.Keyring.Pin(fingerprint)
 }
 
-// RevokePairing implements consign.SubmitterAPI.
+// RevokePairing implements consign.SubmitterAPI, and unpins the fingerprint
+// where it follows from the worker's ID, as that of an ed25519 key does.
 func (c *Client) RevokePairing(ctx context.Context, w consign.WorkerID) error {
 	_, err := again(ctx, c, func() (struct{}, error) { return struct{}{}, c.cfg.API.RevokePairing(ctx, w) })
-	return err
+	if err != nil {
+		return err
+	}
+	return c.cfg.Keyring.Unpin(sign.Fingerprint(sign.Ed25519, w[:]))
 }

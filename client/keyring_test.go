@@ -265,6 +265,10 @@ func TestConfirmingPins(t *testing.T) {
 		if pins, err := k.Pins(); err != nil || (len(pins) == 1 && pins[0] == fingerprint(workerKey)) != (refusal == nil) {
 			t.Errorf("after %v: %v, %v", refusal, pins, err)
 		}
+		check(t, c.RevokePairing(t.Context(), workerKey.Public().ID()))
+		if pins, err := k.Pins(); err != nil || len(pins) != 0 {
+			t.Errorf("after it was revoked: %v, %v", pins, err)
+		}
 	}
 }
 

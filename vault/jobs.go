@@ -126,7 +126,8 @@ func (v *Vault) OpenPayload(ctx context.Context, job consign.JobID, s consign.Se
 }
 
 // OpenResult implements consign.Vault. It returns consign.ErrKeyGone, a *FieldError for a
-// job whose result is not the vault's to open, and the errors of seal.OpenResult.
+// job whose result is not the vault's to open, and consign.ErrBadResult for bytes
+// that do not open.
 func (v *Vault) OpenResult(ctx context.Context, r consign.SealedResult) ([]byte, error) {
 	k, err := v.findSealed(ctx, r.Claim.Job, r.Input.Header)
 	if err != nil {
@@ -135,8 +136,12 @@ func (v *Vault) OpenResult(ctx context.Context, r consign.SealedResult) ([]byte,
 	if k.key == nil {
 		return nil, fieldError("client_pubkey", "was given with the job", "open the result with its private key: the vault does not have it")
 	}
-	return seal.OpenResult(k.key, seal.ResultInfo{Queue: r.Queue, Job: r.Claim.Job, Worker: r.Worker, Claim: r.Claim.Claim,
+	plain, err := seal.OpenResult(k.key, seal.ResultInfo{Queue: r.Queue, Job: r.Claim.Job, Worker: r.Worker, Claim: r.Claim.Claim,
 		Input: seal.InputHash(r.Input.Header, r.Input.Payload)}, r.Result)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", consign.ErrBadResult, err)
+	}
+	return plain, nil
 }
 
 // findSealed is find for what Seal made: the vault opens nothing that a submitter
