@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/consignq/consign/internal/keyfile"
 )
 
 // shelf keeps small things by names of two parts, as in "jobs/1". Each appears
@@ -125,41 +127,18 @@ func (s folder) read(name string) ([]byte, error) {
 }
 
 func (s folder) create(name string, data []byte) error {
-	return s.write(data, s.path(name), os.Link)
+	return keyfile.Write(string(s), s.path(name), data, os.Link)
 }
 
 func (s folder) replace(name string, data []byte) error {
-	return s.write(data, s.path(name), os.Rename)
-}
-
-// write puts a file with the data in its place. A crash may leave a draft.
-func (s folder) write(data []byte, path string, place func(draft, path string) error) error {
-	f, err := os.CreateTemp(string(s), ".draft-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = place(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
+	return keyfile.Write(string(s), s.path(name), data, os.Rename)
 }
 
 func (s folder) remove(name string) error {
 	if err := os.Remove(s.path(name)); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	return syncFolder(filepath.Dir(s.path(name)))
+	return keyfile.SyncDir(filepath.Dir(s.path(name)))
 }
 
 func (s folder) list(part string) ([]string, error) {
@@ -172,17 +151,4 @@ func (s folder) list(part string) ([]string, error) {
 		names[i] = e.Name()
 	}
 	return names, nil
-}
-
-// syncFolder makes what a folder lists outlive a crash of the machine.
-func syncFolder(dir string) error {
-	if runtime.GOOS == "windows" { // which cannot sync a folder
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/consignq/consign/internal/keyfile"
 )
 
 // A file of key-encryption keys: lines as ParseKEK reads them, the last of
@@ -36,12 +38,12 @@ func KEKFromFile(path string) (KEK, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
-	if err := createKEKFile(path, NewKEK()); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := keyfile.Write(filepath.Dir(path), path, []byte(NewKEK().Text()), os.Link); err != nil && !errors.Is(err, fs.ErrExist) {
 		return KEK{}, fmt.Errorf("vault: %w", err)
 	}
 	// Another process may have been first, and not have come to the point where
 	// its file outlives a crash.
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := keyfile.SyncDir(filepath.Dir(path)); err != nil {
 		return KEK{}, fmt.Errorf("vault: %w", err)
 	}
 	return readKEKFile(path)
@@ -182,40 +184,4 @@ func retireKEKs(f *os.File, last KEK) error {
 		return err
 	}
 	return f.Sync()
-}
-
-// createKEKFile writes a new file, whole or not at all. It wraps fs.ErrExist if
-// there is one.
-func createKEKFile(path string, k KEK) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".kek-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(k.Text())
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	// A link, unlike a rename, fails where a file is.
-	return os.Link(f.Name(), path)
-}
-
-// syncDir makes a new name in dir outlive a crash. Windows neither needs it nor
-// knows how.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/consignq/consign/internal/keyfile"
 )
 
 // Open returns the vault in the folder dir, which it makes if there is none: one
@@ -84,7 +86,7 @@ func openOrCreate(path string) (*os.File, error) {
 	}
 	for _, d := range []string{filepath.Dir(path), filepath.Dir(filepath.Dir(path))} { // the folder may be new too
 		if err == nil {
-			err = syncDir(d)
+			err = keyfile.SyncDir(d)
 		}
 	}
 	if err != nil {

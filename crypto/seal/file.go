@@ -3,12 +3,12 @@ package seal
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/consignq/consign/internal/keyfile"
 )
 
 // A file of keys is a few kilobytes for each; what is longer is something else.
@@ -34,7 +34,7 @@ func Save(path string, keys ...*PrivateKey) error {
 	if len(data) > maxKeyFile {
 		return keyError("too many keys for one file")
 	}
-	if err := replace(path, data); err != nil {
+	if err := keyfile.Write(filepath.Dir(path), path, data, os.Rename); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	return nil
@@ -45,27 +45,10 @@ func Save(path string, keys ...*PrivateKey) error {
 // readable by anyone but its owner, or holds anything else. On Windows, where a
 // mode says nothing, the owner has to see to the file's access list.
 func Load(path string) ([]*PrivateKey, error) {
-	// Asked before the file is opened, for to open a named pipe is to wait.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
+	data, err := keyfile.Read(path, maxKeyFile)
+	if refused, ok := errors.AsType[keyfile.Refused](err); ok {
+		return nil, keyError("%s", refused)
 	}
-	if err := checkKeyFile(path, info); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
-	}
-	defer f.Close()
-	// Asked again of what was opened, which may not be what was there before.
-	if info, err = f.Stat(); err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
-	}
-	if err := checkKeyFile(path, info); err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
@@ -74,16 +57,6 @@ func Load(path string) ([]*PrivateKey, error) {
 		return nil, fmt.Errorf("%w (in %s)", err, path)
 	}
 	return keys, nil
-}
-
-func checkKeyFile(path string, info fs.FileInfo) error {
-	if !info.Mode().IsRegular() {
-		return keyError("%s is not a regular file", path)
-	}
-	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
-		return keyError("%s is open to other users (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	return nil
 }
 
 func keyFile(keys []*PrivateKey) (data []byte) {
@@ -111,33 +84,4 @@ func parseKeyFile(data []byte) ([]*PrivateKey, error) {
 		return nil, keyError("the file does not hold one or more PEM blocks of type %q, and nothing else", pemType)
 	}
 	return keys, nil
-}
-
-// replace puts a file of mode 0600 in the place of the one at path.
-func replace(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".keys-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil || runtime.GOOS == "windows" { // which cannot sync a folder
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

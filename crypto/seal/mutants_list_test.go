@@ -220,11 +220,10 @@ func fileMutants() []mutant {
 	return []mutant{
 		without("no keys to save", f, "if len(keys) == 0 {\n\t\treturn keyError(", "if false {\n\t\treturn keyError("),
 		without("an empty key to save", f, `if key == nil || key.public.bytes == "" {`, "if key == nil {"),
-		without("what is no file", f, "if !info.Mode().IsRegular() {", "if false {"),
-		without("a file for others", f, "if info.Mode().Perm()&0o077 != 0 && ", "if false && "),
+		without("a file that is none, or for others", f, "keyfile.Read(path, maxKeyFile)", "os.ReadFile(path)"),
 		without("the longest file", f, "if len(data) > maxKeyFile {\n\t\treturn nil, ", "if false {\n\t\treturn nil, "),
 		without("a file without keys", f, "if len(keys) == 0 || !bytes", "if !bytes"),
 		without("nothing but keys in a file", f, "!bytes.Equal(bytes.TrimSpace(keyFile(keys)), bytes.TrimSpace(data)) {", "bytes.Equal(data, nil) {"),
-		without("a file is replaced whole", f, "err = os.Rename(f.Name(), path)", "err = os.WriteFile(path, nil, 0o600)"),
+		without("a file is replaced whole", f, "path, data, os.Rename)", "path, data, os.Link)"),
 	}
 }

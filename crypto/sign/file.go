@@ -5,11 +5,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/consignq/consign/internal/keyfile"
 )
 
 // A key file is a few kilobytes at most; what is longer is something else.
@@ -33,8 +33,8 @@ func LoadOrCreate(path string) (*Identity, error) {
 	if errors.Is(err, fs.ErrExist) {
 		// Another process was first, and may not have come to the point where
 		// its file outlives a crash of the machine.
-		if err := syncDir(filepath.Dir(path)); err != nil {
-			return nil, err
+		if err := keyfile.SyncDir(filepath.Dir(path)); err != nil {
+			return nil, fmt.Errorf("sign: %w", err)
 		}
 		return Load(path)
 	}
@@ -53,27 +53,10 @@ func LoadOrCreate(path string) (*Identity, error) {
 // A symbolic link is followed, as mounted secrets are links; what is checked is
 // the file that was opened.
 func Load(path string) (*Identity, error) {
-	// Asked before the file is opened, for to open a named pipe is to wait.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
+	data, err := keyfile.Read(path, maxKeyFile)
+	if refused, ok := errors.AsType[keyfile.Refused](err); ok {
+		return nil, keyError("%s", refused)
 	}
-	if err := checkKeyFile(path, info); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	defer f.Close()
-	// Asked again of what was opened, which may not be what was there before.
-	if info, err = f.Stat(); err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	if err := checkKeyFile(path, info); err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -82,16 +65,6 @@ func Load(path string) (*Identity, error) {
 		return nil, fmt.Errorf("%w (in %s)", err, path)
 	}
 	return id, nil
-}
-
-func checkKeyFile(path string, info fs.FileInfo) error {
-	if !info.Mode().IsRegular() {
-		return keyError("%s is not a regular file", path)
-	}
-	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
-		return keyError("%s is open to other users (mode %04o); run: chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	return nil
 }
 
 func parsePEM(data []byte) (*Identity, error) {
@@ -118,51 +91,8 @@ func Save(path string, id *Identity) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
-	temp, err := writeTemp(dir, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	defer os.Remove(temp)
-	// A link, unlike a rename, fails where a file is.
-	if err := os.Link(temp, path); err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	return syncDir(dir)
-}
-
-// writeTemp writes a file of mode 0600 in dir, on the disk when it returns.
-func writeTemp(dir string, data []byte) (name string, err error) {
-	f, err := os.CreateTemp(dir, ".identity-*")
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return "", err
-	}
-	return f.Name(), nil
-}
-
-// syncDir makes a new name in dir outlive a crash. Windows neither needs it
-// nor knows how.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	data := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
+	if err := keyfile.Write(filepath.Dir(path), path, data, os.Link); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
 	return nil
