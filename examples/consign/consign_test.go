@@ -280,6 +280,26 @@ func TestExport(t *testing.T) {
 	})
 }
 
+// A job that cannot be made again as it was is refused with the reason.
+func TestAgainRefuses(t *testing.T) {
+	for want, m := range map[string]func(*consign.Job, *consign.Spec){
+		"is running":      func(j *consign.Job, _ *consign.Spec) { j.State = consign.StateRunning },
+		"is completed":    func(j *consign.Job, _ *consign.Spec) { j.State = consign.StateCompleted },
+		"was purged":      func(j *consign.Job, _ *consign.Spec) { j.Purged = true },
+		"sealed for this": func(_ *consign.Job, s *consign.Spec) { s.Custody = consign.CustodyTransit },
+		"is of tier 3":    func(_ *consign.Job, s *consign.Spec) { s.Tier = 3 },
+		"":                func(*consign.Job, *consign.Spec) {},
+	} {
+		job := &consign.Job{ID: consign.NewJobID(), State: consign.StateFailed, Lane: consign.Lane{Needs: consign.Needs{Kind: "mine"}}.String()}
+		spec := &consign.Spec{ID: job.ID, Kind: "mine", Payload: []byte("x"), Custody: consign.CustodyPlain, Chars: 1, Tier: 1}
+		m(job, spec)
+		r, _, err := again(job, spec)
+		if want == "" && (err != nil || r.Kind != "mine") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", want, err)
+		}
+	}
+}
+
 // A coordinator has the file: the tool says so, and leaves it alone.
 func TestInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")

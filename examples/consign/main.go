@@ -76,6 +76,9 @@ password is not for everybody to see.
 A file serves one process at a time: stop its coordinator first. A database
 serves many.
 
+Commands that change something run a queue for a moment, with the default
+settings: what falls due in that moment is done by those.
+
 A JOB is an ID as list shows it. Flags may also follow the command.
 
 commands:

@@ -218,7 +218,7 @@ func accept(identity *sign.Identity, done *consign.Done) (*sign.Envelope, error)
 	if err := json.Unmarshal(record.Payload, &names); err != nil {
 		return nil, err
 	}
-	if names.Queue != consign.QueueID(identity.Public().ID()) {
+	if names.Queue != consign.QueueIDOf(identity.Public()) {
 		return nil, errors.New("was accepted by a queue of another identity: give that one's file with -identity")
 	}
 	e, err := consign.SignAcceptance(identity, *done.Acceptance)

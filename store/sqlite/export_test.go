@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -52,6 +53,30 @@ func (s *Store) Texts(query string) (texts []string, err error) {
 		}
 		texts = append(texts, stmt.ColumnText(stmt.ColumnCount()-1))
 	}
+}
+
+// Checkpoint does the first half of what forget does.
+func (v *Vault) Checkpoint() error {
+	conn := <-v.pool
+	defer func() { v.pool <- conn }()
+	return pragma(conn, "PRAGMA wal_checkpoint(RESTART)")
+}
+
+// WALHead is how much of the WAL is overwritten first.
+const WALHead = walHead
+
+// VaultPlans returns what SQLite means to do for the vault's statements.
+func (v *Vault) VaultPlans() (plans map[string]string, err error) {
+	conn := <-v.pool
+	defer func() { v.pool <- conn }()
+	plans = make(map[string]string)
+	for _, query := range []string{selectSlot, countHeaders, selectFree, replace, erase, selectJob, selectAll} {
+		err = errors.Join(err, each(conn, "EXPLAIN QUERY PLAN "+query, nil, func(r *row) bool {
+			plans[query] += r.stmt.ColumnText(3) + "; "
+			return true
+		}))
+	}
+	return plans, err
 }
 
 // Faulty is a vault with one fault in how it deletes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,4 +233,71 @@ func inspectKeys(t *testing.T, dir string, said []string) error {
 		}
 	}
 	return nil
+}
+
+// TestVaultCrashInForget: the process ends at any moment of a Delete. What it was
+// not to delete is there, and after the next Open nothing else is.
+func TestVaultCrashInForget(t *testing.T) {
+	dir, rng := t.TempDir(), rand.New(rand.NewPCG(3, 4))
+	v := openVault(t, dir)
+	s := newSpy(sqlite.Faulty{Vault: v, KeepsWAL: true})
+	var rs []vault.Record
+	for range 12 { // few enough to be in the WAL yet
+		r := vault.Record{Job: consign.NewJobID(), Sealed: noise(rng, 150)}
+		check(t, s.Put(t.Context(), r))
+		rs = append(rs, r)
+	}
+	check(t, s.Delete(t.Context(), rs[:6]))
+	whole := func(wal []byte) []byte { return wal }
+	moments := map[string]string{"before": copyVault(t, dir, whole)}
+	check(t, v.Checkpoint())
+	moments["moved"] = copyVault(t, dir, whole)
+	moments["headless"] = copyVault(t, dir, func(wal []byte) []byte { clear(wal[:sqlite.WALHead]); return wal })
+	moments["half blank"] = copyVault(t, dir, func(wal []byte) []byte { clear(wal[:len(wal)/2]); return wal })
+	moments["blank"] = copyVault(t, dir, func(wal []byte) []byte { clear(wal); return wal })
+	for name, at := range moments {
+		again := openVault(t, at)
+		for i, r := range rs {
+			got, err := again.Get(t.Context(), r.Job)
+			if err != nil || len(got) != min(i/6, 1) {
+				t.Fatalf("%s: record %d: %v (%v)", name, i, got, err)
+			}
+			if n := s.traces(t, at, r.Job); (n > 0) != (i >= 6) {
+				t.Fatalf("%s: %d traces of record %d", name, n, i)
+			}
+		}
+	}
+	// The order matters: of a WAL that has lost its end alone, the beginning
+	// comes back.
+	at := copyVault(t, dir, func(wal []byte) []byte { clear(wal[len(wal)/2:]); return wal })
+	if s.traces(t, at, rs[0].Job) == 0 {
+		t.Error("the WAL has nothing of what was deleted: this test shows nothing")
+	}
+}
+
+// copyVault copies the files as they are, with the WAL changed.
+func copyVault(t *testing.T, dir string, change func([]byte) []byte) string {
+	t.Helper()
+	to := t.TempDir()
+	file, err := os.ReadFile(filepath.Join(dir, "keys.db"))
+	check(t, err)
+	wal, err := os.ReadFile(filepath.Join(dir, "keys.db-wal"))
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(to, "keys.db"), file, 0o600))
+	check(t, os.WriteFile(filepath.Join(to, "keys.db-wal"), change(wal), 0o600))
+	return to
+}
+
+// No statement reads the whole table, but for the one that is to.
+func TestVaultPlans(t *testing.T) {
+	plans, err := openVault(t, t.TempDir()).VaultPlans()
+	check(t, err)
+	for query, plan := range plans {
+		if strings.Contains(plan, "SCAN records;") || strings.Contains(plan, "TEMP B-TREE") {
+			t.Errorf("%s: %s", query, plan)
+		}
+	}
+	if len(plans) != 7 {
+		t.Errorf("there are %d plans", len(plans))
+	}
 }
