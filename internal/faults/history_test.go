@@ -55,12 +55,19 @@ type call struct {
 type history struct {
 	mu    sync.Mutex
 	calls []call
+	said  map[action]int // how many were acknowledged
 }
 
 func (h *history) add(c call) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.calls = append(h.calls, c)
+	if h.said == nil {
+		h.said = map[action]int{}
+	}
+	if c.Outcome == acknowledged {
+		h.said[c.Action]++
+	}
 }
 
 // read adds what another process prints, until its end.
@@ -77,15 +84,10 @@ func (h *history) read(r io.Reader) error {
 }
 
 // count is how many calls of an action were acknowledged.
-func (h *history) count(a action) (n int) {
+func (h *history) count(a action) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range h.calls {
-		if h.calls[i].Action == a && h.calls[i].Outcome == acknowledged {
-			n++
-		}
-	}
-	return n
+	return h.said[a]
 }
 
 func now() int64 { return time.Now().UnixNano() }

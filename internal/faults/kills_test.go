@@ -25,7 +25,7 @@ func sqliteKills(t *testing.T, n int, plant mutant) *verdict {
 	c := coordinator{SQLite: filepath.Join(dir, "queue.db"), Vault: filepath.Join(dir, "vault"), KEK: filepath.Join(dir, "kek"), Lease: 2 * time.Second, Plant: plant}
 	process, addr := startCoordinator(t, c)
 	b := newBalancer(addr)
-	l := start(t, b, 12, 3, consign.CustodyTransit)
+	l := start(t, b, 12, 3, consign.CustodyTransit, plant)
 	random := rand.New(rand.NewPCG(seed, 1))
 	keyless := 0
 	var example string
@@ -44,7 +44,7 @@ func sqliteKills(t *testing.T, n int, plant mutant) *verdict {
 		process, addr = startCoordinator(t, c)
 		b.set(0, addr)
 	}
-	l.drain(drainTime(plant))
+	l.drain()
 	_ = process.in.Close() // it ends by itself
 	_ = process.cmd.Wait()
 	v := judged(t, c, l)
@@ -100,7 +100,7 @@ func postmasterKills(t *testing.T, n int, plant mutant) *verdict {
 	server := pgtest.Private(t)
 	c := coordinator{DSN: dsn(server), Lease: 3 * time.Second, Plant: plant}
 	first, second := running(t, c), running(t, c)
-	l := start(t, newBalancer(first.addr, second.addr), 12, 4, consign.CustodyPlain)
+	l := start(t, newBalancer(first.addr, second.addr), 12, 4, consign.CustodyPlain, plant)
 	random := rand.New(rand.NewPCG(seed, 2))
 	for range n {
 		l.moves(t, 10)
@@ -109,7 +109,7 @@ func postmasterKills(t *testing.T, n int, plant mutant) *verdict {
 			t.Fatal(err)
 		}
 	}
-	l.drain(drainTime(plant))
+	l.drain()
 	first.stop()
 	second.stop()
 	return judged(t, c, l)
@@ -125,7 +125,7 @@ func coordinatorKills(t *testing.T, n int, plant mutant) *verdict {
 		processes[i], addrs[i] = startCoordinator(t, c)
 	}
 	b := newBalancer(addrs[:]...)
-	l := start(t, b, 12, 6, consign.CustodyPlain)
+	l := start(t, b, 12, 6, consign.CustodyPlain, plant)
 	random := rand.New(rand.NewPCG(seed, 3))
 	for range n {
 		l.moves(t, 10)
@@ -136,7 +136,7 @@ func coordinatorKills(t *testing.T, n int, plant mutant) *verdict {
 		processes[i], addrs[i] = startCoordinator(t, c)
 		b.set(i, addrs[i])
 	}
-	l.drain(drainTime(plant))
+	l.drain()
 	for _, p := range processes {
 		p.kill()
 	}
@@ -148,7 +148,7 @@ func coordinatorKills(t *testing.T, n int, plant mutant) *verdict {
 func pauses(t *testing.T, n int, plant mutant) *verdict {
 	const workers, lease = 6, 300 * time.Millisecond
 	s := running(t, coordinator{Lease: lease, Plant: plant})
-	l := start(t, newBalancer(s.addr), 24, 0, consign.CustodyPlain)
+	l := start(t, newBalancer(s.addr), 24, 0, consign.CustodyPlain, plant)
 	processes := make([]*child, workers)
 	var group sync.WaitGroup
 	for i := range processes {
@@ -173,7 +173,7 @@ func pauses(t *testing.T, n int, plant mutant) *verdict {
 		}
 		paused.Wait()
 	}
-	l.stopSubmits(drainTime(plant))
+	l.stopSubmits()
 	for _, p := range processes {
 		_ = p.in.Close()
 	}
@@ -207,7 +207,7 @@ func clockJumps(t *testing.T, n int, plant mutant) *verdict {
 		CREATE FUNCTION skew.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + i FROM skew.by'`)
 	c := coordinator{DSN: dsn(server) + " search_path=skew,pg_catalog,public", Lease: 2 * time.Second, Plant: plant}
 	first, second := running(t, c), running(t, c)
-	l := start(t, newBalancer(first.addr, second.addr), 12, 4, consign.CustodyPlain)
+	l := start(t, newBalancer(first.addr, second.addr), 12, 4, consign.CustodyPlain, plant)
 	random := rand.New(rand.NewPCG(seed, 4))
 	for range n {
 		l.moves(t, 5)
@@ -215,7 +215,7 @@ func clockJumps(t *testing.T, n int, plant mutant) *verdict {
 		set("UPDATE skew.by SET i = " + []string{"'5 minutes'", "'-5 minutes'", "'0'"}[random.IntN(3)])
 	}
 	set("UPDATE skew.by SET i = '1 hour'") // what was handed out before it lapses
-	l.drain(drainTime(plant))
+	l.drain()
 	first.stop()
 	second.stop()
 	return judged(t, c, l)
@@ -233,7 +233,7 @@ func diskFull(t *testing.T, n int, plant mutant) *verdict {
 	defer syscall.Unmount(folder, syscall.MNT_DETACH) //nolint:errcheck // it goes with the last who has it open
 	c := coordinator{SQLite: filepath.Join(folder, "queue.db"), Lease: 3 * time.Second, Plant: plant}
 	s := running(t, c)
-	l := start(t, newBalancer(s.addr), 12, 3, consign.CustodyPlain)
+	l := start(t, newBalancer(s.addr), 12, 3, consign.CustodyPlain, plant)
 	ballast := filepath.Join(folder, "ballast")
 	for range n {
 		l.moves(t, 10)
@@ -251,7 +251,7 @@ func diskFull(t *testing.T, n int, plant mutant) *verdict {
 			t.Fatal(err)
 		}
 	}
-	l.drain(drainTime(plant))
+	l.drain()
 	v := judgedOn(t, s.store, l)
 	s.stop()
 	return v

@@ -70,12 +70,12 @@ func (p *proxy) poison(ctx context.Context, t *testing.T) {
 func toxicsOnHTTP(t *testing.T, n int, plant mutant) *verdict {
 	s := running(t, coordinator{Lease: 2 * time.Second, Plant: plant})
 	p := newProxy(t, s.addr)
-	l := start(t, newBalancer(p.Listen), 12, 3, consign.CustodyPlain)
+	l := start(t, newBalancer(p.Listen), 12, 3, consign.CustodyPlain, plant)
 	for range n {
 		l.moves(t, 2)
 		p.poison(l.ctx, t)
 	}
-	l.drain(drainTime(plant))
+	l.drain()
 	v := judgedOn(t, s.store, l)
 	s.stop()
 	return v
@@ -88,12 +88,12 @@ func toxicsOnPostgres(t *testing.T, n int, plant mutant) *verdict {
 	host, port, _ := strings.Cut(p.Listen, ":")
 	c := coordinator{DSN: "host=" + host + " port=" + port + " user=postgres dbname=postgres sslmode=disable pool_max_conns=20", Lease: 3 * time.Second, Plant: plant}
 	first, second := running(t, c), running(t, c)
-	l := start(t, newBalancer(first.addr, second.addr), 12, 4, consign.CustodyPlain)
+	l := start(t, newBalancer(first.addr, second.addr), 12, 4, consign.CustodyPlain, plant)
 	for range n {
 		l.moves(t, 2)
 		p.poison(l.ctx, t)
 	}
-	l.drain(drainTime(plant))
+	l.drain()
 	first.stop()
 	second.stop()
 	return judged(t, c, l)

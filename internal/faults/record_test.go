@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func (s *recordedSession) Claim(ctx context.Context) (consign.Assignment, error)
 	began := now()
 	a, err := s.Session.Claim(ctx)
 	s.mu.Lock()
-	if err != nil && s.lost == 0 {
+	if outcomeOf(err) == unknown && !errors.Is(err, consign.ErrSession) && !errors.Is(err, consign.ErrBusy) && s.lost == 0 {
 		s.lost = began
 	}
 	if s.lost != 0 {

@@ -14,6 +14,7 @@ type verdict struct {
 	unanswered, tooLate                   int // calls: what the faults did
 
 	lost       int // acknowledged, and not there, or there and never ended
+	unended    int // those of the lost that are there
 	unexpected int // there, and submitted by nobody
 	duplicates int // completed twice, or moved after their end
 	stale      int // accepted from somebody who held the claim no more, or was told so
@@ -37,9 +38,9 @@ func (v *verdict) String() string {
 		v.transitions(), v.submits, v.claims, v.completions, v.cancels, v.unanswered, v.tooLate, v.lost, v.unexpected, v.duplicates, v.stale, v.calls, v.jobs, v.unordered)
 }
 
-// wrong is whether a promise was broken.
-func (v *verdict) wrong() bool {
-	return v.lost+v.unexpected+v.duplicates+v.stale+v.unordered > 0
+// wrong is how many promises were broken.
+func (v *verdict) wrong() int {
+	return v.lost + v.unexpected + v.duplicates + v.stale + v.unordered
 }
 
 // judge compares a history with the store that is left.
@@ -130,6 +131,7 @@ func (v *verdict) job(ctx context.Context, store consign.Store, j *consign.Job, 
 		return err
 	}
 	if !j.State.Terminal() {
+		v.unended++
 		v.blame(&v.lost, "job %s is %s and does not end: %s", j.ID, j.State, j.Reason)
 	}
 	if t.cancelled && j.State != consign.StateCancelled {
