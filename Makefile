@@ -1,9 +1,10 @@
 # The commands of this repository. `make` alone lists them.
 #
 # The repository holds several modules. go.work joins those that users build
-# against; internal/conformance stands outside, since its test vectors ask for
-# a newer Go than users need. `./...` in the root reaches the root module only,
-# so most targets visit every module.
+# against. Two stand outside: internal/conformance, whose test vectors ask for a
+# newer Go than users need, and internal/faults, whose proxy would bring its
+# dependencies into theirs. `./...` in the root reaches the root module only, so
+# most targets visit every module.
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
@@ -22,21 +23,22 @@ VERSION   ?= v0.0.0-check
 
 # The workspace's modules, as paths that start with "./"; the root is ".".
 WORKSPACE := $(shell sed -n 's/^\t\(\.[^ ]*\).*/\1/p' go.work)
-OUTSIDE   := ./internal/conformance
+OUTSIDE   := ./internal/conformance ./internal/faults
 PATTERNS  := $(WORKSPACE:%=%/...)
 
 # $(call in-each,COMMAND) runs a command in the folder of every module, outside
 # the workspace, as somebody does who has only that module.
-in-each = set -e; for dir in $(WORKSPACE) $(OUTSIDE); do (cd $$dir && export GOWORK=off && $(1)) || { echo "failed in $$dir" >&2; exit 1; }; done
+in-each = $(call in-these,$(WORKSPACE) $(OUTSIDE),$(1))
+in-these = set -e; for dir in $(1); do (cd $$dir && export GOWORK=off && $(2)) || { echo "failed in $$dir" >&2; exit 1; }; done
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: ## every test of every module; needs only Go
+test: ## every test of every module but test-faults; needs only Go
 	$(GO) test $(TESTFLAGS) $(PATTERNS)
-	cd $(OUTSIDE) && GOWORK=off $(GO) test $(TESTFLAGS) ./...
+	cd internal/conformance && GOWORK=off $(GO) test $(TESTFLAGS) ./...
 
 # One reads real prompts for minutes there, and races with nobody; the other
 # searches them in 60 MB, and others of its package race as it does.
@@ -49,6 +51,14 @@ race: ## the same, properties less deep, under the race detector; needs a C comp
 .PHONY: test-llm
 test-llm: ## sealed jobs on a real Ollama, built if it is missing; needs a C++ compiler and ../shared
 	cd worker/openai && CONSIGN_TEST_OLLAMA=1 $(GO) test -count=1 -run '^TestRealOllama' $(TESTFLAGS) .
+
+.PHONY: test-faults
+test-faults: ## whole queues killed, paused, cut off and filled up; CONSIGN_FAULTS=full for all of it; needs root and PostgreSQL
+	scripts/faults.sh $(TESTFLAGS)
+
+.PHONY: spec
+spec: ## the model of leases and fences, in every order; needs Spin and a C compiler
+	scripts/spec.sh
 
 .PHONY: mutants
 mutants: ## the tests of crypto/seal against that package with each of its checks taken out
@@ -74,12 +84,12 @@ quickstart: ## the example of the README: one program, a queue and its workers
 .PHONY: vet
 vet: ## go vet of every module
 	$(GO) vet $(PATTERNS)
-	cd $(OUTSIDE) && GOWORK=off $(GO) vet ./...
+	@$(call in-these,$(OUTSIDE),$(GO) vet ./...)
 
 .PHONY: staticcheck
 staticcheck: ## staticcheck of every module; see .ci/run for its version
 	staticcheck $(PATTERNS)
-	cd $(OUTSIDE) && GOWORK=off staticcheck ./...
+	@$(call in-these,$(OUTSIDE),staticcheck ./...)
 
 .PHONY: lint
 lint: staticcheck ## staticcheck, and golangci-lint if it is installed

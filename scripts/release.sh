@@ -18,7 +18,7 @@ MODULE=github.com/consignq/consign
 # Nested modules that users import, each after those that it needs, and those
 # that are only for us. Together with the root they must be all of them.
 RELEASED=(store/sqlite store/postgres worker/task worker/openai examples)
-OURS=(bench internal/conformance)
+OURS=(bench internal/conformance internal/faults)
 
 main() {
   local keep=no

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Env names the variable that holds the connection string of a PostgreSQL that
@@ -152,6 +153,30 @@ func (s *Server) stop() {
 // it again. Every connection is lost.
 func (s *Server) Restart() error {
 	return s.run("pg_ctl", "-D", s.data(), "-l", filepath.Join(s.dir, "log"), "-m", "immediate", "-w", "-t", "60", "restart")
+}
+
+// Kill kills the postmaster with SIGKILL, waits until its children have noticed,
+// and starts the server again. Every connection is lost.
+func (s *Server) Kill() error {
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return fmt.Errorf("pgtest: postmaster.pid holds %q", first)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	for range 100 { // it refuses to start while a child of the old one lives
+		if err = s.run("pg_ctl", "-D", s.data(), "-l", filepath.Join(s.dir, "log"), "-w", "-t", "60", "start"); err == nil {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
 }
 
 // Dir is the folder of the server's socket. What is put there is removed with
