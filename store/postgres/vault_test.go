@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/consignq/consign"
@@ -36,6 +37,21 @@ func newVault(tb testing.TB, pool *pgxpool.Pool, schema string) *postgres.Vault 
 func TestVaultStorage(t *testing.T) {
 	pool := connect(t, pgtest.DSN(t))
 	vaulttest.Storage(t, func(t *testing.T) vault.Storage { return newVault(t, pool, newSchema(t, pool)) })
+}
+
+// Behind a pooler nothing is prepared.
+func TestVaultUnprepared(t *testing.T) {
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeSimpleProtocol} {
+		t.Run(mode.String(), func(t *testing.T) {
+			c, err := pgxpool.ParseConfig(pgtest.DSN(t))
+			check(t, err)
+			c.ConnConfig.DefaultQueryExecMode = mode
+			pool, err := pgxpool.NewWithConfig(context.Background(), c)
+			check(t, err)
+			t.Cleanup(pool.Close)
+			vaulttest.Storage(t, func(t *testing.T) vault.Storage { return newVault(t, pool, newSchema(t, pool)) })
+		})
+	}
 }
 
 func TestVaultContract(t *testing.T) {

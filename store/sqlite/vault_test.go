@@ -157,7 +157,7 @@ func (s *spy) traces(t *testing.T, dir string, job consign.JobID) (n int) {
 // and is written after, with every delete; of what is there something is.
 func TestVaultForgets(t *testing.T) {
 	dir := t.TempDir()
-	check(t, forgets(t, dir, openVault(t, dir), 400))
+	check(t, forgets(t, dir, openVault(t, dir), 200))
 }
 
 func forgets(t *testing.T, dir string, storage vault.Storage, steps int) error {
@@ -219,7 +219,7 @@ func TestVaultForgetsMutants(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			m.Vault = openVault(t, dir)
-			if err := forgets(t, dir, m, 400); err == nil {
+			if err := forgets(t, dir, m, 200); err == nil {
 				t.Error("it passes")
 			}
 		})
