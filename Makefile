@@ -36,7 +36,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: ## every test of every module but test-faults; needs only Go
+test: ## every test of every module, but for test-faults; needs only Go
 	$(GO) test $(TESTFLAGS) $(PATTERNS)
 	cd internal/conformance && GOWORK=off $(GO) test $(TESTFLAGS) ./...
 

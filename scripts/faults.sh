@@ -9,7 +9,7 @@ export GOWORK=off
 LOG=$(mktemp)
 trap 'rm -f "$LOG"' EXIT
 
-go test -count=1 -timeout 4h -v "$@" . 2>&1 | tee "$LOG" | grep -vE '^ *=== '
+go test -count=1 -timeout 6h -parallel 4 -v "$@" . 2>&1 | tee "$LOG" | grep -vE '^ *=== '
 if grep -E '^ *--- SKIP: ' "$LOG"; then
   echo "faults: a test skipped" >&2
   exit 1

@@ -18,9 +18,18 @@ import (
 	"github.com/consignq/consign/internal/testkit/pgtest"
 )
 
-// sqliteKills kills a whole queue on SQLite, with a vault beside it, n times
-// while workers are in the middle of its jobs.
+// sqliteKills kills whole queues on SQLite, with a vault beside each, n times
+// while workers are in the middle of their jobs.
 func sqliteKills(t *testing.T, n int, plant mutant) *verdict {
+	const most = 50 // of one queue, since all of its jobs are looked at after each
+	all := &verdict{}
+	for ; n > 0; n -= most {
+		all.add(killQueue(t, min(n, most), plant))
+	}
+	return all
+}
+
+func killQueue(t *testing.T, n int, plant mutant) *verdict {
 	dir := t.TempDir()
 	c := coordinator{SQLite: filepath.Join(dir, "queue.db"), Vault: filepath.Join(dir, "vault"), KEK: filepath.Join(dir, "kek"), Lease: 2 * time.Second, Plant: plant}
 	process, addr := startCoordinator(t, c)
