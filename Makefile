@@ -49,8 +49,9 @@ race: ## the same, properties less deep, under the race detector; needs a C comp
 	$(GO) test -race -short -timeout 20m -skip '$(RACE_SKIP)' $(TESTFLAGS) $(PATTERNS)
 
 .PHONY: test-llm
-test-llm: ## sealed jobs on a real Ollama, built if it is missing; needs a C++ compiler and ../shared
+test-llm: ## sealed jobs on a real Ollama, in one process and in several, built if it is missing; needs a C++ compiler and ../shared
 	cd worker/openai && CONSIGN_TEST_OLLAMA=1 $(GO) test -count=1 -run '^TestRealOllama' $(TESTFLAGS) .
+	cd examples && CONSIGN_TEST_OLLAMA=1 $(GO) test -count=1 -run '^TestRealOllama' -v $(TESTFLAGS) .
 
 .PHONY: test-faults
 test-faults: ## whole queues killed, paused, cut off and filled up; CONSIGN_FAULTS=full for all of it; needs root and PostgreSQL

@@ -34,7 +34,7 @@ jobs, finish what it runs, and end.`
 
 type options struct {
 	coordinator, transport, dir, openaiURL, pair, pin string
-	slots, maxTier                                    int
+	slots, maxTier, threads                           int
 	log                                               *slog.Logger
 }
 
@@ -82,6 +82,7 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.transport, "transport", "ws", "how to talk to it: `ws`, which is pushed its jobs, or http, where a proxy lets no WebSocket through")
 	dir := flags.Dir("the keys, the pinned submitters and the records of this worker; one for each worker")
 	flags.StringVar(&o.openaiURL, "openai-url", "", "`URL` of an Ollama or OpenAI-compatible server whose models run LLM_INFER jobs")
+	flags.IntVar(&o.threads, "openai-threads", 0, "threads that Ollama uses for a model; 0: as many as it likes")
 	flags.IntVar(&o.slots, "slots", 1, "how many jobs run at once")
 	flags.IntVar(&o.maxTier, "max-tier", int(consign.MaxTier), "the longest prompts to take: 1 (below 1,500 characters), 2 (6,000), 3 (24,000) or 4")
 	flags.StringVar(&o.pair, "pair", "", "`CODE` of a submitter (submit -pair) whose PRIVATE jobs this worker is to run")
@@ -124,7 +125,7 @@ func (o *options) executors(ctx context.Context) (map[string]worker.Executor, []
 	if o.openaiURL == "" {
 		return executors, nil, nil
 	}
-	engine, err := openai.New(openai.Config{URL: o.openaiURL})
+	engine, err := openai.New(openai.Config{URL: o.openaiURL, Threads: o.threads})
 	if err != nil {
 		return nil, nil, err
 	}
