@@ -15,19 +15,24 @@ import (
 	"github.com/consignq/consign/store/postgres"
 )
 
-// Many who open a new schema at once wait for each other.
+// Many who open a new schema at once wait for each other, whatever isolation
+// the server gives those who ask for none.
 func TestOpenAtOnce(t *testing.T) {
-	pool := connect(t, pgtest.DSN(t))
-	schema := newSchema(t, pool)
-	var group sync.WaitGroup
-	for range 8 {
-		group.Go(func() {
-			if _, err := postgres.New(context.Background(), pool, postgres.Config{Schema: schema}); err != nil {
-				t.Error(err)
+	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			pool := connect(t, pgtest.DSN(t)+" default_transaction_isolation='"+isolation+"'")
+			schema := newSchema(t, pool)
+			var group sync.WaitGroup
+			for range 8 {
+				group.Go(func() {
+					if _, err := postgres.New(context.Background(), pool, postgres.Config{Schema: schema}); err != nil {
+						t.Error(err)
+					}
+				})
 			}
+			group.Wait()
 		})
 	}
-	group.Wait()
 }
 
 func TestOpenRefuses(t *testing.T) {
