@@ -44,19 +44,26 @@ func (q *Queue) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-q.nudge:
-			q.lookAtLanes(ctx)
+			bounded(ctx, q.lookAtLanes)
 			continue
 		case <-timer.C:
 		}
 		if n%lookRarely == 0 || q.waiting.Load() {
-			q.lookAtLanes(ctx)
+			bounded(ctx, q.lookAtLanes)
 		}
 		if n%lookRarely == 0 {
-			q.lookAtDocs(ctx)
-			peers.look(ctx)
+			bounded(ctx, q.lookAtDocs)
+			bounded(ctx, peers.look)
 		}
-		q.lookAtTopics(ctx)
+		bounded(ctx, q.lookAtTopics)
 	}
+}
+
+// bounded looks at a store that may not answer.
+func bounded(ctx context.Context, look func(context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	look(ctx)
 }
 
 // hinted takes a hint.
