@@ -63,7 +63,9 @@ type Balance struct {
 }
 
 // AddCredit adds to what an account may spend; a negative amount takes away,
-// down to zero. It returns ErrCredit where there is not so much to take.
+// down to zero. It returns ErrCredit where there is not so much to take. After
+// any other error it is not known whether it was added: compare the Balance
+// with the one before, rather than add again.
 func (q *Queue) AddCredit(ctx context.Context, account string, amount Price) error {
 	err := q.write(ctx, Change{Counters: []Delta{{Counter: balanceCounter(account), Add: int64(amount)}}})
 	if errors.Is(err, ErrBound) {
