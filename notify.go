@@ -103,6 +103,8 @@ const adminCounter = "queue/admin"
 var adminChanged = Delta{Counter: adminCounter, Add: 1}
 
 // lookAtDocs takes in pairings, pauses and standings that others have changed.
+// One that cannot be read keeps the others from being taken in, and is logged
+// until somebody repairs it.
 func (q *Queue) lookAtDocs(ctx context.Context) {
 	n, err := q.config.Store.Counter(ctx, adminCounter)
 	if err != nil || n == q.administered {
@@ -111,14 +113,16 @@ func (q *Queue) lookAtDocs(ctx context.Context) {
 	q.admin.Lock()
 	defer q.admin.Unlock()
 	docs, err := q.readAdmin(ctx)
-	if err != nil {
-		return
+	if err == nil {
+		err = q.docs(ctx, DocWorker, func(d Doc) error {
+			docs.workers = append(docs.workers, d)
+			return nil
+		})
 	}
-	err = q.docs(ctx, DocWorker, func(d Doc) error {
-		docs.workers = append(docs.workers, d)
-		return nil
-	})
 	if err != nil {
+		if ctx.Err() == nil {
+			q.config.Logger.Error("consign: what others changed of pairings, pauses and standings is not taken in", "error", err)
+		}
 		return
 	}
 	q.administered = n
