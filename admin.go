@@ -68,7 +68,9 @@ const maxCredit = Price(1e18)
 
 // AddCredit adds to what an account may spend; a negative amount takes away,
 // down to zero. It returns ErrCredit where there is not so much to take, and a
-// *FieldError for more than $1e12.
+// *FieldError for more than $1e12. After any other error it is not known
+// whether it was added: compare the Balance with the one before, rather than
+// add again.
 func (q *Queue) AddCredit(ctx context.Context, account string, amount Price) error {
 	if amount > maxCredit || amount < -maxCredit {
 		return fieldError("credit", fmt.Sprintf("is %s", amount), fmt.Sprintf("add at most %s at once", maxCredit))

@@ -44,19 +44,26 @@ func (q *Queue) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-q.nudge:
-			q.lookAtLanes(ctx)
+			bounded(ctx, q.lookAtLanes)
 			continue
 		case <-timer.C:
 		}
 		if n%lookRarely == 0 || q.waiting.Load() {
-			q.lookAtLanes(ctx)
+			bounded(ctx, q.lookAtLanes)
 		}
 		if n%lookRarely == 0 {
-			q.lookAtDocs(ctx)
-			peers.look(ctx)
+			bounded(ctx, q.lookAtDocs)
+			bounded(ctx, peers.look)
 		}
-		q.lookAtTopics(ctx)
+		bounded(ctx, q.lookAtTopics)
 	}
+}
+
+// bounded looks at a store that may not answer.
+func bounded(ctx context.Context, look func(context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	look(ctx)
 }
 
 // hinted takes a hint.
@@ -96,6 +103,8 @@ const adminCounter = "queue/admin"
 var adminChanged = Delta{Counter: adminCounter, Add: 1}
 
 // lookAtDocs takes in pairings, pauses and standings that others have changed.
+// One that cannot be read keeps the others from being taken in, and is logged
+// until somebody repairs it.
 func (q *Queue) lookAtDocs(ctx context.Context) {
 	n, err := q.config.Store.Counter(ctx, adminCounter)
 	if err != nil || n == q.administered {
@@ -104,14 +113,16 @@ func (q *Queue) lookAtDocs(ctx context.Context) {
 	q.admin.Lock()
 	defer q.admin.Unlock()
 	docs, err := q.readAdmin(ctx)
-	if err != nil {
-		return
+	if err == nil {
+		err = q.docs(ctx, DocWorker, func(d Doc) error {
+			docs.workers = append(docs.workers, d)
+			return nil
+		})
 	}
-	err = q.docs(ctx, DocWorker, func(d Doc) error {
-		docs.workers = append(docs.workers, d)
-		return nil
-	})
 	if err != nil {
+		if ctx.Err() == nil {
+			q.config.Logger.Error("consign: what others changed of pairings, pauses and standings is not taken in", "error", err)
+		}
 		return
 	}
 	q.administered = n

@@ -1,9 +1,12 @@
 package consign_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -380,6 +383,28 @@ func TestPeersShareShards(t *testing.T) {
 		run(second, 1000) // more than a window holds, so pages are read
 		if b.read() != consign.AllShards {
 			t.Errorf("the queue that is left reads the shards %016b", b.read())
+		}
+	})
+}
+
+// A pairing that cannot be read, and holds up what others changed, is no secret.
+func TestUnreadablePairingIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memdb.New()
+		var log bytes.Buffer
+		_, stop := startQueueStop(t, consign.Config{Store: store, Identity: seededIdentity(9), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		synctest.Wait()
+		outcomes, err := store.Apply(t.Context(), []consign.Change{{
+			Docs:     []consign.Doc{{Kind: consign.DocPairing, Key: "acme/worker", Version: 1, Body: []byte("[]")}},
+			Counters: []consign.Delta{{Counter: "queue/admin", Add: 1}},
+		}})
+		if err != nil || outcomes[0] != nil {
+			t.Fatal(outcomes, err)
+		}
+		time.Sleep(2 * time.Second)
+		stop()
+		if !strings.Contains(log.String(), "acme/worker") {
+			t.Errorf("the log does not name the pairing: %q", log.String())
 		}
 	})
 }

@@ -72,6 +72,11 @@ const (
 	storeGrace      = 10 * time.Second // for the store, when all else has drained
 	shredTimeout    = 10 * time.Second
 	storeRetry      = 100 * time.Millisecond // after an Apply whose outcome is unknown
+
+	// storeTimeout bounds a call of the store: a machine that is gone without a
+	// word is not noticed for a quarter of an hour by TCP, and a new connection
+	// may find another one at once. What the call did is not known then.
+	storeTimeout = 30 * time.Second
 )
 
 // now is the wall clock at the start plus what has passed since by the
@@ -102,7 +107,11 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer group.Wait()
 	defer q.commits.stop()
 	for _, tasks := range []*pipe[func(context.Context) input]{q.tasks, q.renewals, q.shreds} {
-		tasks.start(&group, func(batch []func(context.Context) input) { q.inbox.push(batch[0](work)) })
+		tasks.start(&group, func(batch []func(context.Context) input) {
+			ctx, cancel := context.WithTimeout(work, storeTimeout)
+			defer cancel()
+			q.inbox.push(batch[0](ctx))
+		})
 		defer tasks.stop()
 	}
 	group.Go(func() { q.follow(ctx) })
@@ -188,6 +197,8 @@ func (q *Queue) apply(ctx context.Context, batch []*commit) input {
 		changes[i] = c.Change
 		answers[i].commit = c
 	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	errs, err := q.config.Store.Apply(ctx, changes)
 	if err != nil {
 		time.Sleep(storeRetry)
@@ -273,6 +284,8 @@ func (q *Queue) read(out *output) (n int) {
 	if renewals, renewers := out.renew, out.renewers; len(renewals) > 0 {
 		n++
 		q.renewals.add(func(ctx context.Context) input {
+			ctx, cancel := context.WithTimeout(ctx, max(q.config.Lease/3, time.Second)) // to try again while the leases last
+			defer cancel()
 			errs, err := s.Renew(ctx, renewals)
 			return inRenewed{renewals, renewers, errs, err}
 		})

@@ -13,7 +13,8 @@ import (
 )
 
 // Apply commits the changes in one transaction: in one round trip where all of
-// them only write jobs, else in two. A batch that fails for one change's data
+// them only write jobs, else in two. A batch of more than maxBatch bytes is
+// committed in parts. A batch that fails for one change's data
 // is cut in halves until that one stands alone, with PostgreSQL's error for
 // its outcome; so are batches that others got in the way of, which succeed
 // then. Its own errors are those, and that of a change that makes no sense: a
@@ -30,11 +31,36 @@ func (s *Store) Apply(ctx context.Context, changes []consign.Change) ([]error, e
 	return outcomes, nil
 }
 
+// maxBatch bounds what is sent to the database at once, but for one change that
+// is larger: PostgreSQL takes no message of a gigabyte, and needs a multiple of
+// what it takes.
+const maxBatch = 64 << 20
+
+// size is about how many bytes the changes are to send.
+func size(changes []consign.Change) (n int) {
+	for i := range changes {
+		c := &changes[i]
+		if c.Spec != nil {
+			n += len(c.Spec.Payload)
+		}
+		if c.Done != nil {
+			n += len(c.Done.Result) + len(c.Done.Record)
+		}
+		for j := range c.Log {
+			n += len(c.Log[j].Data)
+		}
+	}
+	return n
+}
+
 // maxTries is how often a change that stands alone is tried while others get
 // in its way.
 const maxTries = 5
 
 func (s *Store) apply(ctx context.Context, changes []consign.Change, outcomes []error, tries int) error {
+	if len(changes) > 1 && size(changes) > maxBatch {
+		return s.halves(ctx, changes, outcomes)
+	}
 	err := s.commit(ctx, changes, outcomes)
 	switch {
 	case err == nil:
@@ -52,6 +78,10 @@ func (s *Store) apply(ctx context.Context, changes []consign.Change, outcomes []
 	if len(changes) == 1 {
 		return s.apply(ctx, changes, outcomes, tries)
 	}
+	return s.halves(ctx, changes, outcomes)
+}
+
+func (s *Store) halves(ctx context.Context, changes []consign.Change, outcomes []error) error {
 	half := len(changes) / 2
 	if err := s.apply(ctx, changes[:half], outcomes[:half], 0); err != nil {
 		return err

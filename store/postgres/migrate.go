@@ -41,7 +41,8 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, schema, table string, scri
 	at := func(sql string) string {
 		return strings.ReplaceAll(in(schema, sql), "%migrations", pgx.Identifier{table}.Sanitize())
 	}
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	// What others did while we waited is to be seen, whatever the server's default.
+	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", lockKey(schema)); err != nil {
 			return err
 		}

@@ -15,19 +15,48 @@ import (
 	"github.com/consignq/consign/store/postgres"
 )
 
-// Many who open a new schema at once wait for each other.
+// Many who open a new schema at once wait for each other, whatever isolation
+// the server gives those who ask for none.
 func TestOpenAtOnce(t *testing.T) {
-	pool := connect(t, pgtest.DSN(t))
-	schema := newSchema(t, pool)
-	var group sync.WaitGroup
-	for range 8 {
-		group.Go(func() {
-			if _, err := postgres.New(context.Background(), pool, postgres.Config{Schema: schema}); err != nil {
-				t.Error(err)
+	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			pool := connect(t, pgtest.DSN(t)+" default_transaction_isolation='"+isolation+"'")
+			schema := newSchema(t, pool)
+			var group sync.WaitGroup
+			for range 8 {
+				group.Go(func() {
+					if _, err := postgres.New(context.Background(), pool, postgres.Config{Schema: schema}); err != nil {
+						t.Error(err)
+					}
+				})
 			}
+			group.Wait()
 		})
 	}
-	group.Wait()
+}
+
+// A batch of large payloads is committed in parts: all of it would not fit a
+// message of PostgreSQL's.
+func TestLargeBatch(t *testing.T) {
+	ctx := context.Background()
+	pool := connect(t, pgtest.DSN(t))
+	schema := newSchema(t, pool)
+	s := openIn(t, pool, schema)
+	payload := make([]byte, 16<<20)
+	changes := make([]consign.Change, 5)
+	for i := range changes {
+		job := &consign.Job{ID: consign.NewJobID(), Version: 1, State: consign.StateQueued, Lane: "a"}
+		changes[i] = consign.Change{Job: job, Spec: &consign.Spec{ID: job.ID, Payload: payload}}
+	}
+	outcomes, err := s.Apply(ctx, changes)
+	if err != nil || errors.Join(outcomes...) != nil {
+		t.Fatal(outcomes, err)
+	}
+	var jobs, commits int
+	err = pool.QueryRow(ctx, "SELECT count(*), count(DISTINCT xmin::text) FROM "+pgx.Identifier{schema, "specs"}.Sanitize()).Scan(&jobs, &commits)
+	if err != nil || jobs != len(changes) || commits != 2 {
+		t.Errorf("%d jobs in %d commits, want %d in 2: %v", jobs, commits, len(changes), err)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

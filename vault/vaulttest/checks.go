@@ -168,7 +168,7 @@ var contract = []check[consign.Vault]{
 		gone(t, second(v.OpenPayload(t.Context(), r.Job, s)))
 	}},
 
-	{"OpenResult", "OpenResult opens the result of a job that Seal sealed without a ClientKey. ErrKeyGone.", func(t tester, v consign.Vault) {
+	{"OpenResult", "OpenResult opens the result of a job that Seal sealed without a ClientKey. ErrKeyGone; ErrBadResult for bytes that do not open, which is the worker's doing.", func(t tester, v consign.Vault) {
 		r := request(consign.NewJobID(), nil)
 		s := must[consign.SealedPayload](t)(v.Seal(t.Context(), r))
 		other := must[consign.SealedPayload](t)(v.Seal(t.Context(), request(consign.NewJobID(), nil)))
@@ -188,6 +188,11 @@ var contract = []check[consign.Vault]{
 			if _, err := v.OpenResult(t.Context(), altered); err == nil {
 				t.Fatalf("it opens for %s", what)
 			}
+		}
+		garbage := result
+		garbage.Result = []byte("garbage")
+		if _, err := v.OpenResult(t.Context(), garbage); !errors.Is(err, consign.ErrBadResult) {
+			t.Fatalf("of garbage it says %v, not ErrBadResult", err)
 		}
 		ok(t, v.Shred(t.Context(), r.Job))
 		gone(t, second(v.OpenResult(t.Context(), result)))
