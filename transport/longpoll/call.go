@@ -72,14 +72,12 @@ func (c *call) read(v any) error {
 		return &refusal{http.StatusUnsupportedMediaType, "unsupported_media_type",
 			consign.FieldError{Field: "Content-Encoding", Problem: fmt.Sprintf("is %.80q", encoding), Remedy: "send the body as it is"}}
 	}
-	control := http.NewResponseController(c.w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // a test's recorder has none
 	body, err := c.body()
-	// The server goes on reading, to notice when the client goes: without end.
-	_ = control.SetReadDeadline(time.Time{})
 	if err != nil {
 		return err
 	}
+	// The server goes on reading, to notice when the client goes: without end.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
 	return codec.Decode(body, v)
 }
 

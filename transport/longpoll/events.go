@@ -14,6 +14,8 @@ const (
 	// streamBeat is how often a stream that has nothing to say says so, so that
 	// proxies keep it and a dead one is noticed.
 	streamBeat = 15 * time.Second
+	// streamLife is after how long a stream is cut.
+	streamLife = 24 * time.Hour
 	streamType = "text/event-stream"
 )
 
@@ -30,7 +32,7 @@ func (h *handler) events(c *call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := c.waiting(24 * time.Hour)
+	ctx, cancel := c.waiting(streamLife)
 	defer cancel()
 	entries := make(chan streamed)
 	go func() {
@@ -52,13 +54,17 @@ func (h *handler) events(c *call) error {
 		select {
 		case e, more := <-entries:
 			switch {
+			case ctx.Err() != nil:
+				return nil // it is old enough: the reader resumes it
 			case !more:
-				return s.event("end", "", []byte("{}"))
+				_ = s.event("end", "", []byte("{}")) // whoever is gone asks again
+				return nil
 			case e.err != nil && !s.started:
 				return e.err
 			case e.err != nil:
 				problem, _ := wire.JSON.Encode(c.problem(e.err)) // NewProblem made it
-				return s.event("error", "", problem)
+				_ = s.event("error", "", problem)
+				return nil
 			}
 			var data []byte
 			if data, err = wire.JSON.Encode(wire.NewLogEntry(e.entry)); err == nil {

@@ -26,7 +26,8 @@ const (
 	// there are as many no more is read, so that a worker that does not read its
 	// answers is not read from either.
 	maxCalls = 64
-	// maxClaims is how many claim requests of a connection may wait for a job.
+	// maxClaims is how many claim requests of a connection may wait for a job, or
+	// for their answer to go.
 	maxClaims = 1024
 	// releaseTime is how long it may take to give jobs back.
 	releaseTime = time.Minute
@@ -45,7 +46,7 @@ type peer struct {
 
 	mu      sync.Mutex
 	calls   map[uint64]context.CancelFunc
-	claims  int
+	claims  int                               // of maxClaims
 	untaken map[consign.ClaimID]consign.Claim // sent, and nobody has said that they came
 }
 
@@ -280,24 +281,28 @@ func (p *peer) claim(f wire.Frame) {
 		return
 	}
 	p.mu.Lock()
-	p.claims++
-	many := p.claims > maxClaims
+	many := p.claims == maxClaims
+	if !many {
+		p.claims++
+	}
 	p.mu.Unlock()
+	if many { // answered in the reader's turn: who does not read that is not read from
+		p.end(ctx, f, nil, fmt.Errorf("%w: %d claim requests wait on this connection", consign.ErrBusy, maxClaims))
+		return
+	}
 	p.work.Go(func() {
-		var a consign.Assignment
-		err := fmt.Errorf("%w: %d claim requests wait on this connection", consign.ErrBusy, maxClaims)
-		if !many {
-			a, err = p.session.Claim(ctx)
-		}
+		a, err := p.session.Claim(ctx)
 		var out any
-		p.mu.Lock()
-		p.claims--
 		if err == nil {
+			p.mu.Lock()
 			p.untaken[a.Claim] = consign.Claim{Job: a.Job, Claim: a.Claim}
+			p.mu.Unlock()
 			out = wire.AssignFrame{Frame: wire.Frame{Type: wire.FrameAssign, ID: f.ID}, Assignment: wire.NewAssignment(a)}
 		}
-		p.mu.Unlock()
 		p.end(ctx, f, out, err)
+		p.mu.Lock()
+		p.claims--
+		p.mu.Unlock()
 	})
 }
 

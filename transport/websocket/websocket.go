@@ -113,6 +113,9 @@ func NewHandler(c Config) (*Handler, error) {
 
 // ServeHTTP implements http.Handler. It returns when the connection has ended.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // the server reads it before it sends a refusal
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(registerWithin))
+	}
 	codec, foreign, err := h.protocol(r)
 	if err != nil {
 		refuse(w, err)
