@@ -3,6 +3,9 @@ package longpoll
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,4 +231,23 @@ func TestSessionsEnd(t *testing.T) {
 			t.Errorf("in place of an old one: %v", err)
 		}
 	})
+}
+
+// TestLongNames: a session does not keep the name of a request that it would not
+// take.
+func TestLongNames(t *testing.T) {
+	h := &handler{}
+	h.sessions.init(1)
+	token, _, err := h.sessions.add(consign.WorkerID{}, &oneJob{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodDelete, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.SetPathValue("id", consign.WorkerID{}.String())
+	r.SetPathValue("request", strings.Repeat("n", 65))
+	err = h.abandon(&call{w: httptest.NewRecorder(), r: r, h: h})
+	if field, ok := errors.AsType[*consign.FieldError](err); !ok || field.Field != "request_id" {
+		t.Errorf("a name of 65 bytes: %v", err)
+	}
 }

@@ -117,6 +117,14 @@ type claimRequest struct {
 	Request string `json:"request_id,omitempty"`
 }
 
+// checkRequest bounds what a session keeps of a request's name.
+func checkRequest(name string) error {
+	if len(name) > 64 {
+		return fieldError("request_id", fmt.Sprintf("has %d bytes", len(name)), "choose a name of at most 64 bytes, 16 random ones in hexadecimal for one")
+	}
+	return nil
+}
+
 func (h *handler) claim(c *call) error {
 	s, err := h.worker(c)
 	if err != nil {
@@ -130,8 +138,8 @@ func (h *handler) claim(c *call) error {
 	if err := c.read(&in); err != nil {
 		return err
 	}
-	if len(in.Request) > 64 {
-		return fieldError("request_id", fmt.Sprintf("has %d bytes", len(in.Request)), "choose a name of at most 64 bytes, 16 random ones in hexadecimal for one")
+	if err := checkRequest(in.Request); err != nil {
+		return err
 	}
 	// A queue that has a job at hand needs a moment to hand it out, too.
 	ctx, cancel := c.waiting(max(wait, 10*time.Millisecond))
@@ -164,7 +172,11 @@ func (h *handler) abandon(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.abandon(c.r.PathValue("request"))
+	name := c.r.PathValue("request")
+	if err := checkRequest(name); err != nil {
+		return err
+	}
+	s.abandon(name)
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -64,18 +64,10 @@ const (
 	guessWindow = time.Hour
 )
 
-// allow wraps consign.ErrBusy for an address that has tried too often.
-func (g *Guesses) allow(addr netip.Addr) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(recent(g.failed[addr])) >= maxGuesses {
-		return fmt.Errorf("%w: %d pairing codes that are not open came from this address: try again in an hour", consign.ErrBusy, maxGuesses)
-	}
-	return nil
-}
-
-// count counts a code that was not open.
-func (g *Guesses) count(addr netip.Addr) {
+// begin counts a guess, or wraps consign.ErrBusy for an address that has tried
+// too often. What it lets through has failed until undo says otherwise: else
+// guesses that are made at once would all be let through.
+func (g *Guesses) begin(addr netip.Addr, now time.Time) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.failed == nil {
@@ -86,7 +78,21 @@ func (g *Guesses) count(addr netip.Addr) {
 			delete(g.failed, a)
 		}
 	}
-	g.failed[addr] = append(recent(g.failed[addr]), time.Now())
+	mine := recent(g.failed[addr])
+	if len(mine) >= maxGuesses {
+		return fmt.Errorf("%w: %d pairing codes that are not open came from this address: try again in an hour", consign.ErrBusy, maxGuesses)
+	}
+	g.failed[addr] = append(mine, now)
+	return nil
+}
+
+// undo takes back what begin counted at a time: it was no guess.
+func (g *Guesses) undo(addr netip.Addr, at time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.failed[addr], at); i >= 0 {
+		g.failed[addr] = slices.Concat(g.failed[addr][:i], g.failed[addr][i+1:])
+	}
 }
 
 // recent drops the times that do not count any more.
@@ -100,12 +106,13 @@ func recent(times []time.Time) []time.Time {
 // Claim makes a session's ClaimPairing for a request, within the bound of its
 // address.
 func (g *Guesses) Claim(addr netip.Addr, claim func() (consign.Pairing, error)) (consign.Pairing, error) {
-	if err := g.allow(addr); err != nil {
+	now := time.Now()
+	if err := g.begin(addr, now); err != nil {
 		return consign.Pairing{}, err
 	}
 	p, err := claim()
-	if field, ok := errors.AsType[*consign.FieldError](err); ok && field.Field == "code" {
-		g.count(addr)
+	if field, ok := errors.AsType[*consign.FieldError](err); !ok || field.Field != "code" {
+		g.undo(addr, now)
 	}
 	return p, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,5 +75,25 @@ func TestGuesses(t *testing.T) {
 		if len(g.failed) != 1 {
 			t.Errorf("%d addresses are remembered", len(g.failed))
 		}
+	})
+}
+
+// TestGuessesAtOnce: they are bounded, too.
+func TestGuessesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g Guesses
+		var tried atomic.Int32
+		for range 100 {
+			go g.Claim(netip.MustParseAddr("192.0.2.1"), func() (consign.Pairing, error) {
+				tried.Add(1)
+				time.Sleep(time.Second)
+				return consign.Pairing{}, &consign.FieldError{Field: "code"}
+			})
+		}
+		synctest.Wait()
+		if n := tried.Load(); n != 20 {
+			t.Errorf("%d codes are tried at once", n)
+		}
+		time.Sleep(2 * time.Second)
 	})
 }
