@@ -77,7 +77,7 @@ func TestVaultAwayIsAskedWithTheTick(t *testing.T) {
 		time.Sleep(time.Minute)
 		calls.Store(0)
 		time.Sleep(10 * time.Second) // ten ticks, of which each asks for 512 jobs
-		if n := calls.Load(); n < 5_000 || n > 6_000 {
+		if n := calls.Load(); n < 4_000 || n > 6_000 { // the first and the last of them may fall outside
 			t.Errorf("the vault was asked %d times within ten ticks", n)
 		}
 		if b := r.balance(); b.Held != 0 {
