@@ -19,9 +19,10 @@ const sessionLife = time.Hour
 
 // sessions are the workers' sessions, by the hash of their token.
 type sessions struct {
-	mu   sync.RWMutex
-	max  int
-	open map[[32]byte]*session
+	mu    sync.RWMutex
+	max   int
+	open  map[[32]byte]*session
+	swept time.Time
 }
 
 func (s *sessions) init(most int) { s.max, s.open = most, map[[32]byte]*session{} }
@@ -36,7 +37,8 @@ func (s *sessions) add(worker consign.WorkerID, api consign.Session) (token stri
 	until = now.Add(sessionLife)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= s.max {
+	if now.Sub(s.swept) > time.Minute {
+		s.swept = now
 		for key, old := range s.open {
 			if now.After(old.until) {
 				delete(s.open, key)

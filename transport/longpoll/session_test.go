@@ -251,3 +251,21 @@ func TestLongNames(t *testing.T) {
 		t.Errorf("a name of 65 bytes: %v", err)
 	}
 }
+
+// TestSessionsAreForgotten: what an old session holds, jobs that nobody fetched
+// for one, is not kept until there are as many as there may be.
+func TestSessionsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all sessions
+		all.init(100)
+		for range 10 {
+			if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(sessionLife + time.Second)
+		}
+		if len(all.open) != 1 {
+			t.Errorf("%d sessions are kept", len(all.open))
+		}
+	})
+}
