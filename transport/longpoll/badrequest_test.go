@@ -140,3 +140,21 @@ func snapshot(t *testing.T, q *consign.Queue, targets testkit.HTTPTargets) strin
 	}
 	return fmt.Sprintf("%+v\n%+v\n%+v", job, jobs, pairings)
 }
+
+// A batch of nothing is refused before it fills the memory.
+func TestBatchIsBounded(t *testing.T) {
+	q := startQueue(t, consign.Config{NoReceipts: true})
+	url := serve(t, longpoll.Config{Submitters: q.Submitter})
+	for _, n := range []int{1001, 1 << 20} {
+		status, body := send(t, url, testkit.BadRequest{Method: "POST", Path: "/v1/jobs/batch", ContentType: "application/json",
+			Body: `{"jobs":[{}` + strings.Repeat(",{}", n-1) + `]}`})
+		if status != http.StatusBadRequest || !strings.Contains(string(body), `"jobs"`) {
+			t.Errorf("%d jobs: %d %.300s", n, status, body)
+		}
+		packed := "\x81\xa4jobs\xdd" + string([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) + strings.Repeat("\x80", n)
+		status, body = send(t, url, testkit.BadRequest{Method: "POST", Path: "/v1/jobs/batch", ContentType: "application/msgpack", Body: packed})
+		if status != http.StatusBadRequest {
+			t.Errorf("%d jobs in msgpack: %d %.300s", n, status, body)
+		}
+	}
+}

@@ -10,6 +10,14 @@ import (
 // levels. encoding/json has a bound of its own.
 const maxDepth = 32
 
+// maxValues bounds how many values a message holds, and maxList one list or map
+// of it, so that one of nothing but empty values is refused before it fills the
+// memory. A batch of 1,000 jobs, the largest message, has some ten thousand.
+const (
+	maxValues = 1 << 20
+	maxList   = 1 << 17
+)
+
 var errShort = errors.New("it ends early")
 
 // checkMsgpack reports why data is not one well-formed msgpack value. The
@@ -18,6 +26,7 @@ var errShort = errors.New("it ends early")
 func checkMsgpack(data []byte) error {
 	var left [maxDepth + 1]uint64 // values that each level still has to hold
 	left[0] = 1
+	total := uint64(1)
 	for depth := 0; ; {
 		for left[depth] == 0 {
 			if depth == 0 {
@@ -35,10 +44,13 @@ func checkMsgpack(data []byte) error {
 			return err
 		case bytes > uint64(len(data)), values > uint64(len(data)):
 			return errShort
+		case total+values > maxValues, values > maxList:
+			return fmt.Errorf("it holds more than %d values, or %d in one list", maxValues, maxList)
 		case values > 0 && depth == maxDepth:
 			return fmt.Errorf("it nests deeper than %d levels", maxDepth)
 		}
 		data = data[bytes:]
+		total += values
 		if values > 0 {
 			depth++
 			left[depth] = values
