@@ -76,7 +76,7 @@ func TestVaultAwayIsAskedWithTheTick(t *testing.T) {
 		ids := r.endJobs(700)
 		time.Sleep(time.Minute)
 		calls.Store(0)
-		time.Sleep(10 * time.Second) // ten ticks, of which each asks for 512 jobs
+		time.Sleep(10 * time.Second)                   // ten ticks, of which each asks for 512 jobs
 		if n := calls.Load(); n < 4_000 || n > 6_000 { // the first and the last of them may fall outside
 			t.Errorf("the vault was asked %d times within ten ticks", n)
 		}
