@@ -27,9 +27,16 @@ func (o *options) checkAccess() error {
 	if err != nil {
 		return cli.FieldError("listen", "is no address: "+err.Error(), "give a host and a port, as in 127.0.0.1:8080")
 	}
-	if ip := net.ParseIP(host); o.tokens == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	switch {
+	case o.tokens == "":
 		return cli.FieldError("listen", "is "+o.listen+", and there are no -tokens: anybody who can reach it could submit and read jobs",
 			"give -tokens, or listen on 127.0.0.1 alone")
+	case len(o.origins) == 0:
+		return cli.FieldError("listen", "is "+o.listen+", and there is no -origin: a queue that a worker dials could register here in its name",
+			"give the address by which workers dial this one as -origin, or listen on 127.0.0.1 alone")
 	}
 	return nil
 }
