@@ -41,8 +41,9 @@ test: ## every test of every module, but for test-faults; needs only Go
 	cd internal/conformance && GOWORK=off $(GO) test $(TESTFLAGS) ./...
 
 # One reads real prompts for minutes there, and races with nobody; the other
-# searches them in 60 MB, and others of its package race as it does.
-RACE_SKIP := ^(TestPropertiesOnRealPrompts|TestRealPromptsSealed)$$
+# searches them in 60 MB, the third sends them through programs that are not built
+# to race.
+RACE_SKIP := ^(TestPropertiesOnRealPrompts|TestRealPromptsSealed|TestDeploymentTiers)$$
 
 .PHONY: race
 race: ## the same, properties less deep, under the race detector; needs a C compiler
