@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/internal/lp"
 	"github.com/consignq/consign/internal/testkit"
+	"github.com/consignq/consign/store/memdb"
 )
 
 // The key goes into the vault before there is a job: where it cannot, nothing
@@ -91,7 +93,8 @@ func TestKeysOfManyJobs(t *testing.T) {
 // again; it does not stay.
 func TestNoKeyComesBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, func(r *rig) { r.config.Prices = nil })
+		store := &lateStore{Store: memdb.New()}
+		r := newRig(t, func(r *rig) { r.config.Prices, r.store.Store = nil, store })
 		defer r.stop()
 		r.hire(anyTask, nil)
 		req := r.request()
@@ -104,13 +107,27 @@ func TestNoKeyComesBack(t *testing.T) {
 		if r.vault.Holds(req.ID) {
 			t.Fatal("the key of an acknowledged job is there")
 		}
-		for range 2 {
+		for _, late := range []int64{0, 1} { // the second reads the store before there was a job
+			store.late.Store(late)
 			r.submit(req)
 			if r.vault.Holds(req.ID) {
 				t.Error("the key came back")
 			}
 		}
 	})
+}
+
+// lateStore has not heard of any job for so many reads.
+type lateStore struct {
+	consign.Store
+	late atomic.Int64
+}
+
+func (s *lateStore) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, error) {
+	if s.late.Add(-1) >= 0 {
+		return make([]*consign.Job, len(ids)), nil
+	}
+	return s.Store.Jobs(ctx, ids)
 }
 
 // A job whose key is gone fails: no worker could ever run it. Any other trouble
@@ -158,14 +175,14 @@ func TestSealedJobFindsItsWorker(t *testing.T) {
 		}
 		req := r.request()
 		req.Custody = consign.CustodySealed
-		consign.SealFor(&r.config, seededIdentity(20), &req, 0, id, consign.WorkerID{7})
+		consign.SealFor(&r.config, seededIdentity(20), &req, 0, consign.WorkerID{7}, id)
 		r.submit(req)
 		time.Sleep(5 * time.Second)
 		if x, err := r.sub.Explain(ctx, req.ID); err != nil || x.Capable != 1 || x.Filtered[consign.ReasonKey] != 2 || x.Filtered[consign.ReasonTrust] != 1 {
 			t.Errorf("explained as %+v, %v", x, err)
 		}
 		a := claim()
-		if a.Job != req.ID || !bytes.Equal(a.Wrap, req.Wraps[0].Wrap) || !bytes.Equal(a.Signature, req.Signature) || !bytes.Equal(a.Header, req.Header) {
+		if a.Job != req.ID || !bytes.Equal(a.Wrap, req.Wraps[1].Wrap) || !bytes.Equal(a.Signature, req.Signature) || !bytes.Equal(a.Header, req.Header) {
 			t.Errorf("assigned: %+v", a)
 		}
 		if err := mine.complete(a); err != nil {
