@@ -2,6 +2,8 @@ package consign
 
 import (
 	"encoding/binary"
+	"errors"
+	"testing"
 
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/internal/lp"
@@ -32,5 +34,34 @@ func SealFor(c *Config, submitter *sign.Identity, r *SubmitRequest, variant byte
 		[]byte(firstOf(r.Comparator, kind.Comparator, ComparatorNone)), options[:], r.ClientKey, commit[:])
 	if r.Privacy == PrivacyPrivate {
 		r.Signature, _ = submitter.Sign(submissionMessage(r))
+	}
+}
+
+// What a header says of privacy and custody is what the request says (the
+// other fields are in TestBadInput).
+func TestHeaderPrivacyAndCustody(t *testing.T) {
+	c := simConfig()
+	for field, alter := range map[string]func(r *SubmitRequest){
+		"":                     func(*SubmitRequest) {},
+		"header.privacy_class": func(r *SubmitRequest) { r.Privacy = PrivacyPrivate },
+		"header.custody": func(r *SubmitRequest) {
+			private := *r
+			private.Privacy = PrivacyPrivate
+			SealFor(c, simSubmitter, &private, 0)
+			*r = private
+			r.Custody, r.Wraps = CustodySealed, []Wrap{{Worker: simFresh, Wrap: []byte("k")}}
+		},
+	} {
+		r := SubmitRequest{ID: JobID{1}, Kind: KindTask, Payload: longPrompt[:100], Chars: 100, PromptBytes: 100, Custody: CustodyEscrow}
+		SealFor(c, simSubmitter, &r, 0)
+		alter(&r)
+		_, _, err := c.admit("acme", &r)
+		got := ""
+		if f, ok := errors.AsType[*FieldError](err); ok {
+			got = f.Field
+		}
+		if got != field || (err == nil) != (field == "") {
+			t.Errorf("want %q, got %v", field, err)
+		}
 	}
 }
