@@ -5,80 +5,99 @@
 package strictjson
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
+var (
+	errInvalid   = errors.New("not one valid JSON value")
+	errNotString = errors.New("not a JSON string")
+)
+
 // Object calls member for each member of the object that is the whole of
-// data, in the order of the text. The value is the member's JSON text.
+// data, in the order of the text, until that returns an error. The value is the
+// member's JSON text, a part of data. Nothing is called where data is not one
+// valid JSON value.
 func Object(data []byte, member func(key string, value []byte) error) error {
-	seen := make(map[string]bool)
-	return walk(data, '{', func(dec *json.Decoder) error {
-		token, err := dec.Token()
+	var seen keys
+	return each(data, '{', func(quoted, value []byte) error {
+		key, err := String(quoted)
 		if err != nil {
 			return err
 		}
-		key, _ := token.(string)
-		if seen[key] {
+		if seen.has(key) {
 			return fmt.Errorf("duplicate key %.80q", key)
-		}
-		seen[key] = true
-		value, err := next(dec)
-		if err != nil {
-			return err
 		}
 		return member(key, value)
 	})
 }
 
-// Array calls element for each element of the array that is the whole of data.
+// Array calls element for each element of the array that is the whole of data,
+// likewise.
 func Array(data []byte, element func(value []byte) error) error {
-	return walk(data, '[', func(dec *json.Decoder) error {
-		value, err := next(dec)
-		if err != nil {
-			return err
-		}
-		return element(value)
-	})
+	return each(data, '[', func(_, value []byte) error { return element(value) })
 }
 
 // String returns the string that is the whole of data.
 func String(data []byte) (string, error) {
-	if !utf8.Valid(data) || len(data) == 0 || data[0] != '"' {
-		return "", errors.New("not a JSON string")
+	if len(data) == 0 || data[0] != '"' || !utf8.Valid(data) {
+		return "", errNotString
+	}
+	end, plain := text(data, 0)
+	if end < 0 || space(data, end) != len(data) {
+		return "", errNotString
+	}
+	if plain {
+		return string(data[1 : end-1]), nil
 	}
 	var s string
 	err := json.Unmarshal(data, &s)
 	return s, err
 }
 
-// walk checks that data is one JSON value that starts with open, and calls
-// item until the value's end.
-func walk(data []byte, open json.Delim, item func(*json.Decoder) error) error {
-	if !utf8.Valid(data) || !json.Valid(data) {
-		return errors.New("not one valid JSON value")
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	token, err := dec.Token()
-	if err != nil {
-		return err
-	}
-	if token != open {
-		return fmt.Errorf("JSON value does not start with %v", open)
-	}
-	for dec.More() {
-		if err := item(dec); err != nil {
-			return err
-		}
-	}
-	return nil
+// keys are those that an object has had so far.
+type keys struct {
+	few  []string
+	many map[string]bool // instead, once there are more than are looked through one by one
 }
 
-func next(dec *json.Decoder) (json.RawMessage, error) {
-	var value json.RawMessage
-	err := dec.Decode(&value)
-	return value, err
+// has reports whether there is the key, and adds it.
+func (k *keys) has(key string) bool {
+	switch {
+	case k.many[key] || slices.Contains(k.few, key):
+		return true
+	case k.many != nil:
+		k.many[key] = true
+	case len(k.few) < 16:
+		k.few = append(k.few, key)
+	default:
+		k.many = map[string]bool{key: true}
+		for _, other := range k.few {
+			k.many[other] = true
+		}
+		k.few = nil
+	}
+	return false
+}
+
+// each checks that data is one JSON value, an object or an array as open says,
+// and gives what it holds to found. It keeps nothing of that: there may be
+// millions.
+func each(data []byte, open byte, found func(key, value []byte) error) error {
+	if !utf8.Valid(data) {
+		return errInvalid
+	}
+	start := space(data, 0)
+	end := value(data, start, 0)
+	if end < 0 || space(data, end) != len(data) {
+		return errInvalid
+	}
+	if data[start] != open {
+		return fmt.Errorf("JSON value does not start with %c", open)
+	}
+	_, err := items(data, start, 1, found)
+	return err
 }

@@ -117,6 +117,13 @@ type answerError struct{ error }
 
 func (a *answerError) Unwrap() error { return a.error }
 
+// errTooLarge is what a largeError is: the body is beyond a bound on its way.
+var errTooLarge = errors.New("too large")
+
+type largeError struct{ error }
+
+func (l *largeError) Unwrap() []error { return []error{l.error, errTooLarge} }
+
 func (d *dialer) exchange(ctx context.Context, x exchange) (found bool, err error) {
 	resp, err := d.send(ctx, x, msgpackType)
 	if err != nil {
@@ -187,7 +194,14 @@ func (d *dialer) refused(resp *http.Response) error {
 	}
 	var p wire.Problem
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == problemType && wire.JSON.DecodeAnswer(body, &p) == nil && p.Code != "" {
-		return &answerError{p.Err()}
+		if err := p.Err(); resp.StatusCode == http.StatusRequestEntityTooLarge {
+			return &answerError{&largeError{err}}
+		} else {
+			return &answerError{err}
+		}
+	}
+	if resp.StatusCode == http.StatusRequestEntityTooLarge { // a proxy has a bound, too
+		return &largeError{fmt.Errorf("longpoll: %s answers %s: a proxy before it takes no body of that size", d.base, resp.Status)}
 	}
 	return fmt.Errorf("longpoll: %s answers %s, which is not the queue's word: is the URL right, and the proxy before it well?", d.base, resp.Status)
 }

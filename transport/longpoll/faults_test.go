@@ -164,7 +164,7 @@ func (l *lossy) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := l.RoundTripper.RoundTrip(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil && strings.HasSuffix(r.URL.Path, "/claim") && l.lose > 0 {
+	if err == nil && strings.HasSuffix(r.URL.Path, "/claims") && l.lose > 0 {
 		l.lose--
 		resp.Body.Close()
 		return nil, errors.New("the answer was lost")
@@ -237,7 +237,7 @@ type losing func()
 
 func (l losing) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err == nil && strings.HasSuffix(r.URL.Path, "/claim") {
+	if err == nil && strings.HasSuffix(r.URL.Path, "/claims") {
 		resp.Body.Close()
 		l()
 		return nil, errors.New("the answer was lost")

@@ -135,7 +135,7 @@ func NewHandler(c Config) (http.Handler, error) {
 	}
 	h := &handler{Config: c, mux: http.NewServeMux(), paths: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
 	h.limits.init(c.Rate, c.Burst)
-	h.sessions.init(c.MaxSessions)
+	h.sessions.init(c.MaxSessions, c.Logger)
 	h.handle("/", h.unrouted)
 	h.handle("GET /healthz", h.healthz)
 	h.handle("GET /readyz", h.readyz)

@@ -3,8 +3,6 @@ package longpoll
 import (
 	"context"
 	"net/http"
-	"sync"
-	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/transport/internal/wire"
@@ -39,8 +37,8 @@ type remoteSession struct {
 	path  string
 	token string
 
-	mu         sync.Mutex
-	unanswered []string // claim requests that may have got a job
+	slots   slots
+	results results
 }
 
 var _ consign.Session = (*remoteSession)(nil)
@@ -57,61 +55,8 @@ func (s *remoteSession) Heartbeat(ctx context.Context, h consign.Heartbeat) (con
 	return out.Value(), err
 }
 
-// Claim names each of its requests. One whose answer was lost is asked again by
-// the next call, and gets the job that it had got.
-func (s *remoteSession) Claim(ctx context.Context) (consign.Assignment, error) {
-	name := s.request()
-	for {
-		var out wire.Assignment
-		found, err := s.d.do(ctx, exchange{method: http.MethodPost, path: s.path + "/claim?wait=" + pollFor.String(), token: s.token,
-			in: claimRequest{name}, out: &out, wait: pollFor})
-		switch {
-		case found:
-			return out.Value(), nil
-		case ctx.Err() != nil:
-			go s.abandon(context.WithoutCancel(ctx), name)
-			return consign.Assignment{}, ctx.Err()
-		case err != nil && !answered(err):
-			s.mu.Lock()
-			s.unanswered = append(s.unanswered, name)
-			s.mu.Unlock()
-			fallthrough
-		case err != nil:
-			return consign.Assignment{}, err
-		}
-	}
-}
-
-// request is the name of a claim request: of one that was not answered, or a
-// new one.
-func (s *remoteSession) request() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := len(s.unanswered); n > 0 {
-		name := s.unanswered[n-1]
-		s.unanswered = s.unanswered[:n-1]
-		return name
-	}
-	return consign.NewClaimID().String()
-}
-
-// abandonWithin is how long the queue is told that a request's job is not
-// wanted. If it cannot be, it notices by itself that the connection is gone, or
-// the lease ends.
-const abandonWithin = 10 * time.Second
-
-func (s *remoteSession) abandon(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(ctx, abandonWithin)
-	defer cancel()
-	_, _ = s.d.do(ctx, exchange{method: http.MethodDelete, path: s.path + "/claim/" + name, token: s.token})
-}
-
 func (s *remoteSession) Report(ctx context.Context, r consign.Report) error {
 	return s.call(ctx, exchange{path: jobPath(r.Job, "/heartbeat"), in: wire.NewReport(r), once: true})
-}
-
-func (s *remoteSession) Complete(ctx context.Context, c consign.Completion) error {
-	return s.call(ctx, exchange{path: jobPath(c.Job, "/complete"), in: wire.NewCompletion(c)})
 }
 
 func (s *remoteSession) Fail(ctx context.Context, f consign.Failure) error {

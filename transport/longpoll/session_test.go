@@ -3,6 +3,7 @@ package longpoll
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -53,10 +54,10 @@ func (o *oneJob) counts() (claims, released int) {
 	return o.claims, o.released
 }
 
-func newSession(t *testing.T, api consign.Session) *session {
+func openSession(t *testing.T, api consign.Session) *session {
 	t.Helper()
 	var all sessions
-	all.init(1)
+	all.init(1, slog.Default())
 	token, _, err := all.add(consign.WorkerID{}, api)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +75,7 @@ func in(t *testing.T, after time.Duration, f func(*testing.T, *session, *oneJob)
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		api := &oneJob{after: after}
-		f(t, newSession(t, api), api)
+		f(t, openSession(t, api), api)
 	})
 }
 
@@ -215,7 +216,7 @@ func TestNamedClaimIsKept(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sessions
-		all.init(1)
+		all.init(1, slog.Default())
 		token, _, err := all.add(consign.WorkerID{}, &oneJob{})
 		if err != nil {
 			t.Fatal(err)
@@ -237,7 +238,7 @@ func TestSessionsEnd(t *testing.T) {
 // take.
 func TestLongNames(t *testing.T) {
 	h := &handler{}
-	h.sessions.init(1)
+	h.sessions.init(1, slog.Default())
 	token, _, err := h.sessions.add(consign.WorkerID{}, &oneJob{})
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +258,7 @@ func TestLongNames(t *testing.T) {
 func TestSessionsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sessions
-		all.init(100)
+		all.init(100, slog.Default())
 		for range 10 {
 			if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); err != nil {
 				t.Fatal(err)

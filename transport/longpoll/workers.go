@@ -20,6 +20,8 @@ func (h *handler) routeWorkers() {
 	h.handle("POST /v1/workers/{id}/heartbeat", h.heartbeat)
 	h.handle("POST /v1/workers/{id}/claim", h.claim)
 	h.handle("DELETE /v1/workers/{id}/claim/{request}", h.abandon)
+	h.handle("POST /v1/workers/{id}/claims", h.claims)
+	h.handle("POST /v1/workers/{id}/completions", h.completions)
 	h.handle("POST /v1/jobs/{id}/heartbeat", h.report)
 	h.handle("POST /v1/jobs/{id}/complete", h.complete)
 	h.handle("POST /v1/jobs/{id}/fail", h.failed)
@@ -229,7 +231,7 @@ func (h *handler) about(c *call, in any, claim *wire.Claim, tell func(context.Co
 	}
 	switch {
 	case claim.Claim.IsZero():
-		return fieldError("claim_id", "is missing", "send the claim_id of the assignment")
+		return missingClaim()
 	case !claim.Job.IsZero() && claim.Job != id:
 		return fieldError("job_id", "is not the path's", "send both the same, or leave it out of the body")
 	}
