@@ -99,6 +99,27 @@ func (q *Queue) Balance(ctx context.Context, account string) (b Balance, err err
 	return b, nil
 }
 
+// Cancel ends a job of any account that has no result yet, as its submitter
+// could; the reason is kept with the job, for the submitter to read, and is
+// "cancelled by the queue's owner" where it is empty. ErrNotFound; a
+// *TransitionError for a job that has ended otherwise; a *FieldError for a
+// reason that is no text of at most 4,096 bytes.
+func (q *Queue) Cancel(ctx context.Context, id JobID, why string) (JobInfo, error) {
+	if reason(why) != why {
+		return JobInfo{}, fieldError("reason", fmt.Sprintf("has %d bytes, or is not text", len(why)), "give UTF-8 without NUL, at most 4,096 bytes of it")
+	}
+	if why == "" {
+		why = "cancelled by the queue's owner"
+	}
+	r, err := q.ask(ctx, func(c *call) input {
+		return inOp{&op{kind: opCancel, call: c, id: id, owner: true, ev: Event{Kind: EventCancel, Reason: why}}}
+	})
+	if err != nil {
+		return JobInfo{}, err
+	}
+	return q.info(r.job), nil
+}
+
 // Jobs lists jobs of any account, by ID, after the given one, at most n, with
 // their results left out.
 func (q *Queue) Jobs(ctx context.Context, f Filter, after JobID, n int) ([]JobInfo, error) {

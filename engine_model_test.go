@@ -653,9 +653,7 @@ func (w *world) final() {
 				w.violate("14", "job %s is %s without a reason", id, j.State)
 			}
 		}
-		if told := w.deliveries(id); j.Notify && told != 1 || !j.Notify && told != 0 {
-			w.violate("14", "the end of job %s is %d times in the outbox (webhook: %t)", id, told, j.Notify)
-		}
+		w.checkOutbox(j)
 		if j.Price > 0 && (t.paid != 1 || t.owed != 1) {
 			w.violate("6", "job %s is settled or repaid %d times, owed %d", id, t.paid, t.owed)
 		}
@@ -665,14 +663,29 @@ func (w *world) final() {
 	}
 }
 
-// deliveries counts a job in the outbox of webhooks.
-func (w *world) deliveries(id JobID) (n int) {
-	for key := range w.store.docs {
-		if key[0] == DocWebhook && strings.HasSuffix(key[1], id.String()) {
-			n++
+// checkOutbox finds the end of a job with a webhook in the outbox, once, and all
+// that is to be told of it; of another job nothing.
+func (w *world) checkOutbox(j *Job) {
+	var told []Delivery
+	for key, doc := range w.store.docs {
+		if key[0] != DocWebhook || !strings.HasSuffix(key[1], j.ID.String()) {
+			continue
 		}
+		var d Delivery
+		if err := json.Unmarshal(doc.Body, &d); err != nil || d.State != j.State.String() || d.Account != j.Account || d.Since != j.EndedAt {
+			w.violate("14", "job %s is %s, and the outbox has %s (%v)", j.ID, j.State, doc.Body, err)
+		}
+		if done := w.store.dones[j.ID]; done != nil && d.Verification != done.Verification {
+			w.violate("14", "job %s is %s, and the outbox has %s", j.ID, done.Verification, doc.Body)
+		}
+		if hook := w.store.docs[[2]string{DocHook, d.Hook()}]; hook.Version != 1 {
+			w.violate("14", "nothing says where the end of job %s is told", j.ID)
+		}
+		told = append(told, d)
 	}
-	return n
+	if j.Notify && len(told) != 1 || !j.Notify && len(told) != 0 {
+		w.violate("14", "the end of job %s is %d times in the outbox (webhook: %t)", j.ID, len(told), j.Notify)
+	}
 }
 
 // TestEngineModel drives the engine through anything that can happen, and compares

@@ -162,8 +162,11 @@ type Event struct {
 	Lease  time.Duration // claim
 	Limit  Instant       // claim: zero for none
 
-	Drawn  bool     // complete: sampled for validation
-	Fail   FailKind // fail
+	Drawn bool     // complete: sampled for validation
+	Fail  FailKind // fail
+
+	Verification Verification // complete: how far the result was checked
+
 	Reason string
 }
 

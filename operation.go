@@ -30,6 +30,7 @@ type op struct {
 	job  *Job // as its finder saw it; nil: to be read
 
 	account  string   // submitter's operations: whose job it must be
+	owner    bool     // cancel: by the queue's owner, whosever the job is
 	claim    ClaimID  // worker's operations: the claim that it must be under
 	worker   WorkerID // and who sent it
 	ev       Event
@@ -73,7 +74,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			return e.decideReport(ent, o)
 		}
 	case opCancel, opAcknowledge, opExplain:
-		if ent.job.Account != o.account || ent.job.Purged {
+		if ent.job.Account != o.account && !o.owner || ent.job.Purged {
 			return true, ErrNotFound
 		}
 		if o.kind == opExplain {
@@ -97,6 +98,9 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	o.change = e.changeID()
 	o.ev.Change = o.change
+	if o.done != nil && o.ev.Kind == EventComplete {
+		o.ev.Verification = o.done.Verification
+	}
 	o.was = ent.job
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
 		return true, err
@@ -105,6 +109,7 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	switch {
 	case o.kind == opSubmit:
 		c.Spec = o.spec
+		c.Docs = o.spec.hookDoc(o.next.Job)
 		c.Counters = holdCredit(o.next.Job)
 	case o.ev.Kind == EventComplete:
 		c.Done = o.done.accepted(ent.job, e.now)
@@ -185,7 +190,7 @@ func (e *engine) fence(j *Job, o *op) (done bool, err error) {
 		delete(w.running, o.claim)
 	}
 	if current && j.State == StateCancelled {
-		return true, fmt.Errorf("%w: %w by its submitter", ErrLeaseLost, ErrCancelled)
+		return true, fmt.Errorf("%w: %w", ErrLeaseLost, ErrCancelled)
 	}
 	return true, fmt.Errorf("%w: job %s is %s, not running under claim %s", ErrLeaseLost, j.ID, j.State, o.claim)
 }

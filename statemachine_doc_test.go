@@ -39,7 +39,7 @@ var (
 		StateValidating: "has a result that others are recomputing",
 		StateCompleted:  "has an accepted result",
 		StateFailed:     "had its attempts, or cannot be run by anyone",
-		StateCancelled:  "was cancelled by its submitter",
+		StateCancelled:  "was cancelled by its submitter, or by the queue's owner",
 		StateExpired:    "passed its deadline or queue time",
 	}
 	eventWords = map[EventKind]string{

@@ -158,6 +158,7 @@ const (
 	DocPairingCodes = "pairing_codes" // those of an account, by account
 	DocPause        = "pause"         // by what is paused
 	DocWebhook      = "webhook"       // Delivery, by OutboxKey
+	DocHook         = "webhook_url"   // Hook, by Delivery.Hook
 	DocPeer         = "peer"          // a queue that has workers, by its name among its peers
 )
 

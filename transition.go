@@ -141,7 +141,7 @@ func (j *Job) Next(ev *Event, now Instant, rules *Rules) (Transition, error) {
 		next.Purged = true
 	}
 	next.DueAt = next.dueAt(now, rules)
-	return Transition{Job: &next, Log: next.entries(j, ev, now), Effects: next.effects(j, ev, now), Docs: next.outbox(j)}, nil
+	return Transition{Job: &next, Log: next.entries(j, ev, now), Effects: next.effects(j, ev, now), Docs: next.outbox(j, ev)}, nil
 }
 
 // openTicket puts the job on the ready list.

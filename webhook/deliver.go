@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -43,27 +44,79 @@ func goneKey(account, url string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// try makes one call. An error that wraps errOver is the last.
-func (s *Sender) try(ctx context.Context, d consign.Delivery) error {
-	url, message, err := s.message(ctx, d)
-	if err != nil {
-		return err
+// deliver makes one try, and settles what becomes of the delivery.
+func (s *Sender) deliver(ctx context.Context, d consign.Delivery, taken consign.Doc) {
+	log := s.cfg.Logger.With("job", d.Job, "account", d.Account, "try", d.Tries)
+	hook, target, outcome := s.hook(ctx, &d)
+	if outcome == nil {
+		log = log.With("host", host(target)) // a path or a query may be a secret
+		outcome = s.try(ctx, d, target)
 	}
-	gone, err := s.cfg.Store.Doc(ctx, docGone, goneKey(d.Account, url))
+	if ctx.Err() != nil {
+		return // nobody knows what came of it: it is tried again
+	}
+	docs := []consign.Doc{remove(taken)}
+	switch {
+	case outcome == nil || errors.Is(outcome, errOver) || d.Tries >= len(s.cfg.Schedule):
+		if outcome != nil {
+			log.Error("webhook: given up", "error", outcome)
+		}
+		if hook.Version > 0 {
+			docs = append(docs, remove(hook))
+		}
+	default:
+		wait := s.cfg.Schedule[d.Tries]
+		log.Info("webhook: not delivered, it is tried again", "after", wait, "error", outcome)
+		docs = append(docs, entry(d, time.Now().Add(wait)))
+	}
+	if err := s.write(ctx, docs...); err != nil && !errors.Is(err, consign.ErrVersion) && ctx.Err() == nil {
+		log.Warn("webhook: the outbox cannot be written, the message comes again", "error", err)
+	}
+}
+
+// hook reads where a delivery goes.
+func (s *Sender) hook(ctx context.Context, d *consign.Delivery) (doc consign.Doc, url string, err error) {
+	doc, err = s.cfg.Store.Doc(ctx, consign.DocHook, d.Hook())
+	if err != nil {
+		return doc, "", err
+	}
+	var h consign.Hook
+	if doc.Version == 0 || json.Unmarshal(doc.Body, &h) != nil {
+		return doc, "", fmt.Errorf("%w: the store does not say where it goes", errOver)
+	}
+	return doc, h.URL, nil
+}
+
+func host(target string) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// try makes one call. An error that wraps errOver is the last.
+func (s *Sender) try(ctx context.Context, d consign.Delivery, target string) error {
+	gone, err := s.cfg.Store.Doc(ctx, docGone, goneKey(d.Account, target))
 	if err != nil {
 		return err
 	}
 	if gone.Version > 0 {
 		return fmt.Errorf("%w: the URL answered 410 Gone before", errOver)
 	}
-	status, err := s.post(ctx, d, url, message)
+	body, err := json.Marshal(Message{Type: "job.ended", Timestamp: d.Since.Time().UTC(),
+		Data: MessageData{Job: d.Job, Status: d.State, Verification: string(d.Verification)}})
+	if err != nil {
+		return err
+	}
+	status, err := s.post(ctx, d, target, body)
 	switch {
 	case prohibited(err):
 		return fmt.Errorf("%w: %w", errOver, err)
 	case err != nil:
 		return err
 	case status == http.StatusGone:
-		err := s.write(ctx, consign.Doc{Kind: docGone, Key: goneKey(d.Account, url), Version: 1, Body: []byte(`{}`)})
+		err := s.write(ctx, consign.Doc{Kind: docGone, Key: goneKey(d.Account, target), Version: 1, Body: []byte(`{}`)})
 		if err != nil && !errors.Is(err, consign.ErrVersion) {
 			return err
 		}
@@ -79,47 +132,27 @@ func prohibited(err error) bool {
 	return errors.Is(err, ssrf.ErrProhibitedIP) || errors.Is(err, ssrf.ErrProhibitedNetwork) || errors.Is(err, ssrf.ErrProhibitedPort)
 }
 
-// message returns where to send what.
-func (s *Sender) message(ctx context.Context, d consign.Delivery) (url string, body []byte, err error) {
-	ids := []consign.JobID{d.Job}
-	jobs, err := s.cfg.Store.Jobs(ctx, ids)
+func (s *Sender) post(ctx context.Context, d consign.Delivery, target string, body []byte) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
-		return "", nil, err
+		return 0, fmt.Errorf("%w: %w", errOver, withoutURL(err))
 	}
-	specs, err := s.cfg.Store.Specs(ctx, ids)
-	if err != nil {
-		return "", nil, err
-	}
-	if jobs[0] == nil || specs[0] == nil {
-		return "", nil, fmt.Errorf("%w: the job was forgotten", errOver)
-	}
-	m := Message{Type: "job.ended", Timestamp: d.Since.Time().UTC(), Data: MessageData{Job: d.Job, Status: jobs[0].State.String()}}
-	if jobs[0].State == consign.StateCompleted {
-		done, err := s.cfg.Store.Done(ctx, d.Job)
-		if err != nil {
-			return "", nil, err
-		}
-		if done != nil {
-			m.Data.Verification = string(done.Verification)
-		}
-	}
-	body, err = json.Marshal(m)
-	return specs[0].Webhook, body, err
-}
-
-func (s *Sender) post(ctx context.Context, d consign.Delivery, url string, body []byte) (status int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errOver, err)
-	}
-	if req.Header, err = signed(s.cfg.Identity, d.Account, "msg_"+d.Job.String(), body, time.Now()); err != nil {
+	if req.Header, err = s.cfg.signed(d.Account, "msg_"+d.Job.String(), body, time.Now()); err != nil {
 		return 0, err
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, withoutURL(err)
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // so that the connection can be used again
 	return resp.StatusCode, nil
+}
+
+// withoutURL is an error fit for the log.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
 }

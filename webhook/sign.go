@@ -12,15 +12,28 @@ import (
 	"github.com/consignq/consign/crypto/sign"
 )
 
+// seedSize is the least number of bytes that accounts' secrets follow from.
+const seedSize = 32
+
+// Seed returns what the accounts' secrets follow from where Config.Seed is not
+// set: 32 bytes that follow from the queue's key, so that they are stored
+// nowhere. It returns what Identity.Derive does.
+func Seed(queue *sign.Identity) ([]byte, error) {
+	seed, err := queue.Derive("webhook")
+	return seed[:], err
+}
+
 // Secret returns the secret of an account's webhooks, in the text form of
-// Standard Webhooks ("whsec_" and base64). It follows from the queue's key, so
-// that it is stored nowhere.
-func Secret(queue *sign.Identity, account string) (string, error) {
-	key, err := queue.Derive("webhook/" + account)
-	if err != nil {
-		return "", err
-	}
-	return "whsec_" + base64.StdEncoding.EncodeToString(key[:]), nil
+// Standard Webhooks: "whsec_" and the base64 of
+// HMAC-SHA256(seed, "consign/webhook/v1" || account).
+func Secret(seed []byte, account string) string {
+	return "whsec_" + base64.StdEncoding.EncodeToString(secret(seed, account))
+}
+
+func secret(seed []byte, account string) []byte {
+	mac := hmac.New(sha256.New, seed)
+	mac.Write([]byte("consign/webhook/v1" + account))
+	return mac.Sum(nil)
 }
 
 // PublicKey returns the queue's key in the text form of Standard Webhooks
@@ -35,18 +48,14 @@ func PublicKey(queue sign.PublicKey) string {
 
 // signed returns the headers of Standard Webhooks 1.0 for a message: its ID,
 // which stays over all tries, and the time and signatures of this one.
-func signed(queue *sign.Identity, account, id string, body []byte, now time.Time) (http.Header, error) {
+func (c *Config) signed(account, id string, body []byte, now time.Time) (http.Header, error) {
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	message := []byte(id + "." + timestamp + "." + string(body))
-	key, err := queue.Derive("webhook/" + account)
-	if err != nil {
-		return nil, err
-	}
-	mac := hmac.New(sha256.New, key[:])
+	mac := hmac.New(sha256.New, secret(c.Seed, account))
 	mac.Write(message)
 	signature := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	if queue.Public().Algorithm() == sign.Ed25519 {
-		sig, err := queue.Sign(message)
+	if c.Identity.Public().Algorithm() == sign.Ed25519 {
+		sig, err := c.Identity.Sign(message)
 		if err != nil {
 			return nil, fmt.Errorf("webhook: %w", err)
 		}
