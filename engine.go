@@ -250,37 +250,36 @@ func (in inCommitted) apply(e *engine) {
 			continue
 		}
 		ent := e.jobs[oc.op.id]
-		switch {
-		case oc.err == nil && oc.unknown == nil:
+		if oc.err == nil && oc.unknown == nil {
 			e.committed(ent, oc.op, oc.spec)
-		case oc.op.tries+1 >= maxTries:
-			e.giveUp(ent, oc.op, oc)
-		case oc.unknown != nil, errors.Is(oc.err, ErrVersion):
-			oc.op.tries++
-			oc.op.unsure = oc.unknown != nil
-			ent.job = nil
-			e.out.reads = append(e.out.reads, read{kind: readJob, id: oc.op.id})
-		default:
-			e.refused(ent, oc.op, oc.err)
+			continue
 		}
+		e.failed(ent, oc.op, oc)
 	}
 }
 
-// giveUp ends an operation that could not be committed.
-func (e *engine) giveUp(ent *entry, o *op, oc *answer) {
-	err := oc.err
-	if oc.unknown != nil {
-		err, o.unsure = oc.unknown, true
+// failed has an operation tried again, or ends it. One that is in doubt is not
+// ended on the store's word alone: what refuses the last try may be the first.
+func (e *engine) failed(ent *entry, o *op, oc *answer) {
+	o.tries++
+	o.doubt = o.doubt || oc.unknown != nil
+	again := oc.unknown != nil || errors.Is(oc.err, ErrVersion)
+	if !again || o.tries >= maxTries {
+		o.failure = firstOf(oc.unknown, oc.err)
 	}
-	e.refused(ent, o, err)
+	if o.failure != nil && !o.doubt {
+		e.refused(ent, o, o.failure)
+		return
+	}
+	e.readFirst(ent, o)
 }
 
 // refused ends an operation that the store did not take.
 func (e *engine) refused(ent *entry, o *op, err error) {
-	if errors.Is(err, ErrGuard) || errors.Is(err, ErrVersion) || o.unsure || o.kind == opTime {
+	if errors.Is(err, ErrGuard) || errors.Is(err, ErrVersion) || o.doubt || o.kind == opTime {
 		ent.job = nil // the store knows
 	}
-	if o.unsure && o.next.Job.State == StateQueued {
+	if o.doubt && o.next.Job.State == StateQueued {
 		ticket := *o.next.Job // it may be there: then it has a ticket
 		ticket.Version = 0    // to be read before it is claimed
 		ent.passed = &ticket
@@ -315,12 +314,17 @@ func (in inJobs) apply(e *engine) {
 			e.refused(ent, o, ErrNotFound)
 			continue
 		}
-		if o.unsure && ent.job != nil && ent.job.Change == o.change {
-			// The answer was lost, the change was not.
+		if o.doubt && ent.job != nil && ent.job.Change == o.change {
+			// The answer was lost, the change was not: that of the last try, or
+			// of one before, which came late.
+			o.next.Job = ent.job
 			e.committed(ent, o, nil)
 			continue
 		}
-		o.unsure = false
+		if o.failure != nil {
+			e.refused(ent, o, o.failure)
+			continue
+		}
 		if done, err := e.decide(ent, o); done {
 			e.reply(o, ent.job, err)
 			e.finish(ent)

@@ -43,6 +43,7 @@ func (w *world) actions() []action {
 		{"time", 6, (*world).pass},
 		{"store", 40, (*world).storeWorks},
 		{"tell", 40, (*world).tell},
+		{"look", 1, (*world).look},
 		{"other coordinator", 3, (*world).other},
 		{"restart", 1, (*world).restart},
 	}
@@ -256,7 +257,7 @@ func (w *world) completeWith(sw *actor, h *held, bad bool) {
 	}
 	o := *h.done
 	o.id, o.claim, o.worker = h.Job, h.Claim.Claim, sw.id
-	o.tries, o.unsure = 0, false
+	o.tries, o.doubt, o.change, o.failure = 0, false, ChangeID{}, nil
 	a := &asked{kind: "complete", op: &o, worker: sw, claim: h.Claim, id: h.Job, bad: o.done == nil}
 	if o.done != nil {
 		done := *o.done
@@ -394,24 +395,36 @@ func (w *world) setPause(key PauseKey, paused bool) {
 }
 
 func (w *world) pass() {
+	now := w.now
 	switch w.roll("time", 12) {
 	case 0:
-		w.now += Instant(31 * second)
+		now += Instant(31 * second)
 	case 1:
-		w.now += Instant(11 * minute)
+		now += Instant(11 * minute)
 	case 2:
 		if w.chance("a day", 20) {
-			w.now += 25 * 60 * minute
+			now += 25 * 60 * minute
 		}
 	case 3, 4:
-		w.now += 1
+		now += 1
 	case 5, 6:
-		w.now += second
+		now += second
 	default:
-		w.now = max(w.now+1, w.next)
+		now = max(w.now+1, w.next)
 	}
+	for i := 0; i < len(w.tasks); i++ {
+		if t := w.tasks[i]; t.late != 0 && t.late.Add(storeTimeout) < now {
+			w.carryOut(i, fine) // a store gives up too
+			i = -1
+		}
+	}
+	w.now = now
 	w.step()
 }
+
+// look tells the engine which lanes have tickets, as the shell does now and
+// then: what came late is found so.
+func (w *world) look() { w.add(inLanes{w.store.lanes()}) }
 
 func (w *world) storeWorks() {
 	if len(w.tasks) > 0 {
@@ -533,6 +546,7 @@ func (w *world) drain() {
 		}
 		if w.now >= beat {
 			beat = w.now + 10*second
+			w.look()
 			for _, sw := range w.workers {
 				if !sw.there {
 					w.enrol(sw)

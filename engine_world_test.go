@@ -51,7 +51,7 @@ type world struct {
 	hash    func([]byte) // of what the engine puts out
 	planted planted
 
-	flying      map[ChangeID]*op
+	flying      map[*Change]decision
 	badOps      map[*op]bool // completions whose record is bad
 	effectKinds map[EffectID]EffectKind
 
@@ -95,6 +95,14 @@ type task struct {
 	renew   []Renewal
 	renewed map[ClaimID]WorkerID
 	shred   *Effect
+	late    Instant // commits whose outcome was said to be unknown: since when
+}
+
+// decision is an operation as it was when it made a change: a later try of it
+// may be another.
+type decision struct {
+	*op
+	ev Event
 }
 
 // asked is a call that waits for its reply, or has one.
@@ -181,7 +189,7 @@ func simConfig() *Config {
 func newWorld(d dice, m planted) *world {
 	w := &world{dice: d, config: simConfig(), now: At(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)), calls: map[*call]*asked{}, tracks: map[JobID]*track{},
 		pairs: map[string]map[WorkerID]bool{}, paused: map[PauseKey]bool{}, keys: map[JobID]bool{}, granted: map[string]int64{}, faults: true, planted: m,
-		flying: map[ChangeID]*op{}, badOps: map[*op]bool{}, effectKinds: map[EffectID]EffectKind{}}
+		flying: map[*Change]decision{}, badOps: map[*op]bool{}, effectKinds: map[EffectID]EffectKind{}}
 	w.store = newSimStore(func() Instant { return w.now })
 	w.store.committed = w.onCommit
 	if m.store != nil {
@@ -328,13 +336,14 @@ const (
 	failBefore
 	failAfter
 	failOne
+	failLate // of commits: they are told to have failed, and come afterwards
 )
 
 func (w *world) drawFault() fault {
 	if !w.faults || w.chance("no fault", 85) {
 		return fine
 	}
-	return fault(1 + w.roll("fault", 3))
+	return fault(1 + w.roll("fault", 4))
 }
 
 // carryOut does the i-th task.
@@ -347,8 +356,14 @@ func (w *world) carryOut(i int, f fault) {
 		}
 	}
 	var err error
-	if f == failBefore || f == failAfter || f == failOne && t.commits == nil {
+	if f == failBefore || f == failAfter || f == failLate || f == failOne && t.commits == nil {
 		err = errSim
+	}
+	if t.late != 0 {
+		for _, c := range t.commits {
+			_ = w.store.apply(&c.Change) // and nobody hears of it
+		}
+		return
 	}
 	var in input
 	switch {
@@ -381,7 +396,7 @@ func (w *world) commitTask(commits []*commit, f fault) input {
 	for i, c := range commits {
 		answers[i].commit = c
 		switch {
-		case f == failBefore:
+		case f == failBefore, f == failLate:
 			answers[i].unknown = errSim
 			continue
 		case f == failOne && i == 0:
@@ -397,6 +412,9 @@ func (w *world) commitTask(commits []*commit, f fault) input {
 		if err == nil && c.wantSpec && (!w.faults || w.chance("spec", 90)) {
 			answers[i].spec = w.store.specs[c.Job.ID]
 		}
+	}
+	if f == failLate {
+		w.tasks = append(w.tasks, task{commits: commits, late: w.now})
 	}
 	return inCommitted{answers}
 }
@@ -466,7 +484,7 @@ func (w *world) decided(c *commit) {
 	if c.op == nil {
 		return
 	}
-	w.flying[c.ID] = c.op
+	w.flying[&c.Change] = decision{c.op, c.op.ev}
 	if c.op.kind != opClaim {
 		return
 	}
@@ -495,7 +513,7 @@ func (w *world) decided(c *commit) {
 func (w *world) onCommit(c *Change, was *Job) {
 	w.witnessDrops(c)
 	if c.Job == nil {
-		if o := w.flying[c.ID]; o != nil && !current(w.store.jobs[o.id], Claim{o.id, o.claim}, o.worker) {
+		if o := w.flying[c]; o.op != nil && !current(w.store.jobs[o.id], Claim{o.id, o.claim}, o.worker) {
 			w.violate("3", "job %s: a report of claim %s, which does not hold it, is written", o.id, o.claim)
 		}
 		return
@@ -515,9 +533,9 @@ func (w *world) onCommit(c *Change, was *Job) {
 		}
 		return
 	}
-	o := w.flying[c.ID]
+	o := w.flying[c]
 	t.versions = append(t.versions, is)
-	if o == nil { // another coordinator's
+	if o.op == nil { // another coordinator's
 		t.events = append(t.events, 0)
 		t.claims = append(t.claims, is.Claim)
 		if c.Done != nil {
@@ -564,7 +582,7 @@ func (w *world) decidedAt(c *Change) Instant {
 }
 
 // witnessKind checks what each kind of event promises.
-func (w *world) witnessKind(c *Change, o *op, was, is *Job, t *track) {
+func (w *world) witnessKind(c *Change, o decision, was, is *Job, t *track) {
 	id := is.ID
 	switch o.ev.Kind {
 	case EventSubmit:
@@ -584,8 +602,14 @@ func (w *world) witnessKind(c *Change, o *op, was, is *Job, t *track) {
 		} else if c.Done.Claim != was.Claim || c.Done.Worker != was.Worker {
 			w.violate("3", "job %s: the result of claim %s becomes that of claim %s", id, c.Done.Claim, was.Claim)
 		}
-		if w.badOps[o] {
+		if w.badOps[o.op] {
 			w.violate("12", "job %s completes with a result that was bad", id)
+		}
+	case EventClaim:
+		for _, j := range w.store.jobs {
+			if j.ID != id && j.State == StateRunning && j.Claim == is.Claim {
+				w.violate("3", "claim %s holds job %s and job %s: its worker knows of one", is.Claim, j.ID, id)
+			}
 		}
 	case EventLeaseLost:
 		if was.LeaseUntil >= w.now {

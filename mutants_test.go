@@ -86,6 +86,13 @@ var bugs = []bug{
 			r.err = nil
 		}
 	}}},
+	{invariant: "3", name: "a claim has another change ID with each try, and its first comes late", planted: planted{commit: onEvent(EventClaim, func(w *world, c *commit) {
+		if c.op.tries > 0 {
+			c.ID = ChangeID(w.id16(5))
+			rewrite(func(j *Job) { j.Change = c.ID })(w, c)
+			c.op.change, c.op.next.Job = c.ID, c.Job
+		}
+	})}},
 	{invariant: "3", name: "two attempts share a claim ID", planted: planted{commit: onEvent(EventClaim, func(w *world, c *commit) {
 		rewrite(func(j *Job) { j.Claim = ClaimID{1} })(w, c)
 		c.op.next.Job = c.Job

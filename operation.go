@@ -44,12 +44,13 @@ type op struct {
 	strikes  []Effect // of a worker's document that is being read
 	lapsed   bool     // time: the lease is to be judged by the store
 
-	change ChangeID // of the commit in flight
-	was    *Job     // before the change in flight
-	next   Transition
-	tries  int
-	fresh  bool // the job was read for it
-	unsure bool // the last commit may have been applied
+	change  ChangeID // of all its tries, so that one which comes late is known
+	was     *Job     // before the change in flight
+	next    Transition
+	tries   int
+	fresh   bool  // the job was read for it
+	doubt   bool  // a try may have been applied, or may be yet
+	failure error // what to refuse it with, unless one was
 }
 
 // decide settles what an operation does to its job: done with an error or
@@ -96,7 +97,7 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 
 // transition applies the operation's event and sends the outcome to the store.
 func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
-	o.change = e.changeID()
+	e.nameChange(o)
 	o.ev.Change = o.change
 	if o.done != nil && o.ev.Kind == EventComplete {
 		o.ev.Verification = o.done.Verification
@@ -122,6 +123,15 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	}
 	e.commitOp(o, c)
 	return false, nil
+}
+
+// nameChange names an operation's change, once for all its tries. A store may
+// carry out a try long after it was given up, and then whoever reads the job
+// has to know whose work it is: of two names one would be a stranger's.
+func (e *engine) nameChange(o *op) {
+	if o.change == (ChangeID{}) {
+		o.change = e.changeID()
+	}
 }
 
 // accepted returns a copy that says when, and in whose custody the job is. A
@@ -229,7 +239,7 @@ const reportTick = 256 * time.Microsecond
 
 // decideReport adds a worker's lines to the log, under the guard of its claim.
 func (e *engine) decideReport(ent *entry, o *op) (done bool, err error) {
-	o.change = e.changeID()
+	e.nameChange(o)
 	o.next = Transition{Job: ent.job}
 	c := Change{ID: o.change, Guard: &Guard{Job: o.id, Claim: o.claim}, Log: o.reported}
 	if o.reported != nil { // sent before: the store drops the numbers that it has
