@@ -37,6 +37,8 @@ type batch struct {
 	conn     *sqlite.Conn
 	now      consign.Instant
 	leases   map[consign.JobID]lease
+	rows     map[consign.JobID]int64 // 0: deleted
+	last     int64                   // the highest row, once there was a new one
 	counters map[string]int64
 }
 
@@ -47,10 +49,14 @@ func (s *Store) commit(conn *sqlite.Conn, changes []consign.Change, apart bool) 
 		return nil, err
 	}
 	defer rollback(conn)
-	b := &batch{store: s, conn: conn, now: s.now(), leases: make(map[consign.JobID]lease, len(changes)), counters: make(map[string]int64)}
+	b := &batch{store: s, conn: conn, now: s.now(), leases: make(map[consign.JobID]lease, len(changes)),
+		rows: make(map[consign.JobID]int64, len(changes)), counters: make(map[string]int64)}
+	order, err := b.order(changes)
+	if err != nil {
+		return nil, err
+	}
 	outcomes := make([]error, len(changes))
-	for i := range changes {
-		var err error
+	for _, i := range order {
 		if apart || len(changes[i].Drop) > 0 {
 			outcomes[i], err = b.applyApart(&changes[i])
 		} else {
@@ -63,10 +69,12 @@ func (s *Store) commit(conn *sqlite.Conn, changes []consign.Change, apart bool) 
 	if err := b.writeCounters(); err != nil {
 		return nil, err
 	}
-	if _, err := run(conn, "COMMIT", nil); err != nil {
+	if err := s.leases.commit(conn, b.leases); err != nil {
 		return nil, err
 	}
-	s.leases.set(b.leases)
+	s.checkpoints.committed()
+	s.rows.set(b.rows)
+	s.last = max(s.last, b.last)
 	return outcomes, nil
 }
 
@@ -90,6 +98,9 @@ func (b *batch) applyApart(c *consign.Change) (outcome, err error) {
 		outcome, err = fmt.Errorf("sqlite: the change cannot be stored: %w", err), nil
 	}
 	if outcome != nil {
+		if c.Job != nil {
+			delete(b.rows, c.Job.ID) // it is where it was before
+		}
 		_, err = run(b.conn, "ROLLBACK TO change", nil)
 	}
 	if err == nil {
@@ -174,7 +185,7 @@ func (b *batch) judge(c *consign.Change) (outcome, err error) {
 // append writes what comes with the job, or without one.
 func (b *batch) append(c *consign.Change, loose []*consign.LogEntry) error {
 	for _, e := range loose {
-		if err := writeEntry(b.conn, e); err != nil {
+		if err := b.writeEntry(e); err != nil {
 			return err
 		}
 	}
@@ -246,9 +257,4 @@ func (b *batch) writeCounters() error {
 		}
 	}
 	return nil
-}
-
-func (b *batch) exists(query string, bind func(*args)) (found bool, err error) {
-	err = each(b.conn, query, bind, func(*row) bool { found = true; return false })
-	return found, err
 }

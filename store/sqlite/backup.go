@@ -21,7 +21,10 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("sqlite: what is left of an earlier backup: %w", err)
 	}
-	err := s.copyTo(ctx, part)
+	err := os.WriteFile(part, nil, 0o600) // nobody else's to read, as the store is
+	if err == nil {
+		err = s.copyTo(ctx, part)
+	}
 	if err == nil {
 		err = flush(part)
 	}

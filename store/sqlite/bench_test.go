@@ -129,29 +129,6 @@ func bare(b *testing.B, synchronous string, batch int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cycles/s")
 }
 
-// BenchmarkQueue is claim and complete through a whole queue with 256 workers,
-// without receipts, while nothing is submitted.
-func BenchmarkQueue(b *testing.B) {
-	for _, mode := range modes {
-		b.Run(mode.name, func(b *testing.B) {
-			const jobs, workers = 100_000, 256
-			for b.Loop() {
-				b.StopTimer()
-				s := openAt(b, sqlite.Config{Path: filepath.Join(b.TempDir(), "queue.db"), Relaxed: mode.relaxed})
-				q, stop := startQueue(b, consign.Config{Store: s, NoReceipts: true})
-				submitAll(b, q, requests(jobs))
-				b.StartTimer()
-				burn(b, q, jobs, workers)
-				b.StopTimer()
-				stop()
-				b.StartTimer()
-			}
-			b.ReportMetric(float64(b.N*jobs)/b.Elapsed().Seconds(), "cycles/s")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
-
 // BenchmarkSubmit is one SubmitMany of 10,000 jobs, durable.
 func BenchmarkSubmit(b *testing.B) {
 	for _, mode := range modes {

@@ -16,7 +16,7 @@ const (
 	specColumns = `kind, model, custody, comparator, privacy, policy, priority, hardware_tier, vram, labels, chars, tier,
 		client_key, wraps, signature, webhook, header, payload`
 	specCount   = 18
-	doneColumns = `claim, worker, exit_status, digest, accepted_at, verification, record, acceptance, compare_t, compare_r, sketch, result`
+	doneColumns = `claim, worker, exit_status, digest, accepted_at, verification, record, acceptance, compare_t, compare_r, sketch, result` // and log
 	doneCount   = 12
 )
 
@@ -59,9 +59,9 @@ func (a *args) job(j *consign.Job, leaseUntil consign.Instant) {
 }
 
 // job reads n, id and jobColumns.
-func (r *row) job() (*consign.Job, error) {
-	n := r.int()
-	j := new(consign.Job)
+func (r *row) job() (n int64, j *consign.Job, err error) {
+	n = r.int()
+	j = new(consign.Job)
 	r.hash(j.ID[:])
 	j.Version = uint64(r.int())
 	r.hash(j.Change[:])
@@ -97,7 +97,7 @@ func (r *row) job() (*consign.Job, error) {
 	j.Purged = r.bool()
 	j.Reason = r.text()
 	j.DueAt = r.time()
-	return j, r.corrupt("jobs", n)
+	return n, j, r.corrupt("jobs", n)
 }
 
 // custody returns the constant that the text is, so that its copy can go.

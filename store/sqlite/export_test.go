@@ -26,7 +26,7 @@ var Queries = map[string]string{
 	"insertJob": insertJob, "updateJob": updateJob, "forgetJob": forgetJob, "deleteJob": deleteJob,
 	"insertSpec": insertSpec, "insertDone": insertDone, "insertEntry": insertEntry,
 	"forgetSpec": forgets[0], "forgetDone": forgets[1], "forgetEntries": forgets[2],
-	"job": selectJobs + byID, "page": selectJobs + page, "due": selectJobs + due, "running": selectJobs + running, "list": selectJobs + list,
+	"job": selectJobs + byID, "page": selectJobs + page, "row": selectRow, "last": selectLast, "specAt": selectSpecAt, "due": selectJobs + due, "running": selectJobs + running, "list": selectJobs + list,
 	"firstLane": firstLane, "nextLane": nextLane, "spec": selectSpec, "done": selectDone, "log": selectLog, "entries": selectEntries,
 	"dropEffect": dropEffect, "effects": selectEffects, "doc": selectDoc, "docs": selectDocs, "counter": selectCounter,
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
+	"math"
 	"slices"
 	"sync"
 
@@ -25,6 +27,7 @@ type lease struct {
 	running bool
 	claim   consign.ClaimID
 	until   consign.Instant
+	due     consign.Instant // the job's DueAt: no index has it while the job runs
 }
 
 // resumeLeases gives every running job its whole lease again: nobody knows for
@@ -33,7 +36,7 @@ func (s *Store) resumeLeases(ctx context.Context) error {
 	s.leases.running = make(map[consign.JobID]lease)
 	return s.read(ctx, func(conn *sqlite.Conn) error {
 		return s.jobs(conn, running, nil, func(j *consign.Job) bool {
-			s.leases.running[j.ID] = lease{true, j.Claim, s.now().Add(j.LeaseFor)}
+			s.leases.running[j.ID] = lease{true, j.Claim, s.now().Add(j.LeaseFor), j.DueAt}
 			return true
 		})
 	})
@@ -46,10 +49,14 @@ func (l *leases) of(id consign.JobID) lease {
 	return l.running[id]
 }
 
-// set makes the leases those of the jobs.
-func (l *leases) set(changed map[consign.JobID]lease) {
+// commit ends a transaction and takes over its leases. Whoever holds the mutex
+// sees either none of it or all, in the file and here.
+func (l *leases) commit(conn *sqlite.Conn, changed map[consign.JobID]lease) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if _, err := run(conn, "COMMIT", nil); err != nil {
+		return err
+	}
 	for id, lease := range changed {
 		if lease.running {
 			l.running[id] = lease
@@ -57,6 +64,7 @@ func (l *leases) set(changed map[consign.JobID]lease) {
 			delete(l.running, id)
 		}
 	}
+	return nil
 }
 
 // Renew implements consign.Store. It writes nothing to the file.
@@ -114,5 +122,66 @@ func (s *Store) Lapsed(ctx context.Context, n int) (jobs []*consign.Job, err err
 		}
 		return nil
 	})
+	return jobs, err
+}
+
+// Due implements consign.Store. Jobs that cannot be read are logged and left
+// out.
+func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (jobs []*consign.Job, next consign.Instant, err error) {
+	err = s.read(ctx, func(conn *sqlite.Conn) error {
+		running, err := s.runningDue(conn)
+		if err != nil {
+			return err
+		}
+		add := func(j *consign.Job) (more bool) {
+			if more = j.DueAt <= now && len(jobs) < n; more {
+				jobs = append(jobs, j)
+			} else {
+				next = j.DueAt
+			}
+			return more
+		}
+		// addRunning adds those that run and are due by a time.
+		addRunning := func(by consign.Instant) (more bool, err error) {
+			for more = true; more && err == nil && len(running) > 0 && running[0].due <= by; running = running[1:] {
+				var job *consign.Job
+				if job, err = s.job(conn, running[0].id); job != nil {
+					more = add(job)
+				}
+			}
+			return more, err
+		}
+		var failed error
+		err = s.jobs(conn, due, nil, func(j *consign.Job) (more bool) {
+			more, failed = addRunning(j.DueAt)
+			return more && failed == nil && add(j)
+		})
+		err = errors.Join(err, failed)
+		if err == nil && next == 0 {
+			_, err = addRunning(math.MaxInt64)
+		}
+		return err
+	})
+	return jobs, next, err
+}
+
+// dueJob is a job that runs, and when it is due.
+type dueJob struct {
+	id  consign.JobID
+	due consign.Instant
+}
+
+// runningDue begins to read, and returns the jobs that run in what is read, in
+// the order in which they are due.
+func (s *Store) runningDue(conn *sqlite.Conn) (jobs []dueJob, err error) {
+	s.leases.mu.RLock()
+	err = each(conn, "SELECT 1 FROM counters", nil, func(*row) bool { return false })
+	for id, l := range s.leases.running {
+		if l.due != 0 {
+			jobs = append(jobs, dueJob{id, l.due})
+		}
+	}
+	s.leases.mu.RUnlock()
+	slices.SortFunc(jobs, func(a, b dueJob) int { return cmp.Compare(a.due, b.due) })
 	return jobs, err
 }

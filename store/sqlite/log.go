@@ -14,15 +14,17 @@ import (
 	"github.com/consignq/consign"
 )
 
-// A job's log is in two places. What a transition logs comes with a write of
-// the job's own row, and is added to its column log at next to no cost. What
-// workers report, and what comes without the job, is in the table entries.
+// A job's log is in three places. What a transition logs comes with a write of
+// the job's own row, and is added to its column log at next to no cost; if it
+// comes with a result it is added to the column log of that, so that the job's
+// row stays short. What workers report, and what comes without the job, is in
+// the table entries.
 //
-// The column holds JSON arrays, each followed by a comma and a new line:
+// The columns hold JSON arrays, each followed by a comma and a new line:
 //
 //	[seq, at, event, state, attempt, "worker", "reason"]
 
-// packedVersions bounds the column: a job that is written more often than any
+// packedVersions bounds the columns: a job that is written more often than any
 // that behaves has its later entries in the table.
 const packedVersions = 64
 
@@ -30,11 +32,12 @@ const packedVersions = 64
 // change writes, after the number.
 func packs(c *consign.Change, e *consign.LogEntry, after consign.Seq) bool {
 	return c.Job != nil && !c.Delete && !c.Forget && e.Job == c.Job.ID && e.Seq > after &&
-		uint64(e.Seq>>32) == c.Job.Version && c.Job.Version <= packedVersions &&
+		(uint64(e.Seq>>32) == c.Job.Version || c.Done != nil && e.Seq>>32 > packedVersions) && c.Job.Version <= packedVersions &&
 		e.Report == 0 && e.Data == nil
 }
 
-// pack returns the change's entries for the column, and the others.
+// pack returns the change's entries for a column, that of its Done if it has
+// one, and the others.
 func pack(c *consign.Change) (packed string, loose []*consign.LogEntry) {
 	var text []byte
 	var last consign.Seq
@@ -89,21 +92,26 @@ func unpack(id consign.JobID, text string) (log []consign.LogEntry, bad error) {
 }
 
 const (
-	selectLog     = `SELECT n, log FROM jobs WHERE id = ?`
+	selectLog     = `SELECT j.n, j.log, coalesce(d.log, '') AS log FROM jobs j LEFT JOIN done d USING (n) WHERE j.id = ?`
 	selectEntries = `SELECT seq, at, event, state, attempt, worker, reason, report, data FROM entries WHERE n = ? AND seq > ? ORDER BY seq`
 )
 
 // insertEntry keeps the entry unless its job is not there or was forgotten, or
-// its number is taken. The number stands in the column as it was packed, which
-// no text can look like: a quotation mark in one is escaped.
+// its number is taken. The number stands in a column as it was packed, which no
+// text can look like: a quotation mark in one is escaped.
 const insertEntry = `INSERT INTO entries (n, seq, at, event, state, attempt, worker, reason, report, data)
 	SELECT n, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM jobs
-	WHERE id = ?1 AND NOT forgotten AND instr(char(10) || log, char(10) || '[' || ?2 || ',') = 0
+	WHERE n = ?1 AND NOT forgotten AND instr(char(10) || log, char(10) || '[' || ?2 || ',') = 0
+		AND NOT EXISTS (SELECT 1 FROM done d WHERE d.n = ?1 AND instr(char(10) || d.log, char(10) || '[' || ?2 || ',') <> 0)
 	ON CONFLICT DO NOTHING`
 
-func writeEntry(conn *sqlite.Conn, e *consign.LogEntry) error {
-	_, err := run(conn, insertEntry, func(a *args) {
-		a.blob(e.Job[:])
+func (b *batch) writeEntry(e *consign.LogEntry) error {
+	n, err := b.row(e.Job)
+	if err != nil || n == 0 {
+		return err
+	}
+	_, err = run(b.conn, insertEntry, func(a *args) {
+		a.int(n)
 		a.int(int64(e.Seq))
 		a.time(e.At)
 		a.int(int64(e.Event))
@@ -125,11 +133,14 @@ func (s *Store) log(conn *sqlite.Conn, id consign.JobID, after consign.Seq, most
 	var packed []consign.LogEntry
 	err = each(conn, selectLog, func(a *args) { a.blob(id[:]) }, func(r *row) bool {
 		n = r.int()
-		var bad error
-		if packed, bad = unpack(id, r.text()); bad != nil {
-			r.fail(1, bad.Error())
+		for i, table := range [...]string{"jobs", "done"} {
+			entries, bad := unpack(id, r.text())
+			if bad != nil {
+				r.fail(1+i, bad.Error())
+			}
+			s.report(r.corrupt(table, n))
+			packed, r.bad = append(packed, entries...), nil
 		}
-		s.report(r.corrupt("jobs", n))
 		return false
 	})
 	if err != nil {

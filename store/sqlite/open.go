@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -19,6 +20,19 @@ const applicationID = 0x436e7367
 // busyTimeout is how long a write waits for another program's, such as that of
 // a person in a shell.
 const busyTimeout = 5 * time.Second
+
+// openFile opens a database whose lock is held. One that it makes is this user's
+// alone, and so are the files that SQLite puts beside it, which get the same
+// mode; who else may read a file that is there already is its owner's choice.
+//
+// A file that is there is not touched but by SQLite: a process that closes one
+// loses the locks that its other connections have on it.
+func openFile(path string) (*sqlite.Conn, error) {
+	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		_ = f.Close()
+	} // else it is there, or SQLite says what is wrong
+	return sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+}
 
 // lockFile holds a file's lock until it is closed, or the process ends in
 // whatever way. SQLite's own locks do this on every system that it runs on.
@@ -41,7 +55,7 @@ func lockFile(path string) (*sqlite.Conn, error) {
 // connect opens a connection for the pool. The writer's comes first, and brings
 // the file up to date.
 func (s *Store) connect(p pool) (*sqlite.Conn, error) {
-	conn, err := sqlite.OpenConn(s.config.Path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	conn, err := openFile(s.config.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +82,7 @@ func (s *Store) setUpWriter(conn *sqlite.Conn) error {
 		"PRAGMA synchronous = " + synchronous,
 		"PRAGMA foreign_keys = ON",
 		"PRAGMA cache_size = -16384",           // 16 MiB: more makes commits slower, as SQLite looks through all of it
-		"PRAGMA wal_autocheckpoint = 8192",     // 32 MiB: a page that is written often is copied back once
+		"PRAGMA wal_autocheckpoint = 0",        // see checkpointer
 		"PRAGMA journal_size_limit = 67108864", // what a long read has made the WAL grow to is given back
 	} {
 		if err := pragma(conn, p); err != nil {

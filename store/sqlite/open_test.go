@@ -92,6 +92,46 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// What a store and a vault make is its user's alone: nobody else reads who
+// submitted what. A backup is no different.
+func TestModes(t *testing.T) {
+	folder := t.TempDir()
+	s := openAt(t, sqlite.Config{Path: filepath.Join(folder, "queue.db")})
+	apply(t, s, []consign.Change{submitted(newJob(1))})
+	v, err := sqlite.OpenVault(t.Context(), filepath.Join(folder, "keys.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close() //nolint:errcheck
+	if err := s.Backup(t.Context(), filepath.Join(folder, "backup.db")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"queue.db", "queue.db-wal", "queue.db-shm", "keys.db", "keys.db-wal", "backup.db"} {
+		info, err := os.Stat(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != 0o600 {
+			t.Errorf("%s has the mode %v", name, info.Mode())
+		}
+	}
+}
+
+// A file that its owner lets others read stays so.
+func TestModeKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	openAt(t, sqlite.Config{Path: path})
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("the file has the mode %v (%v)", info.Mode(), err)
+	}
+}
+
 // A file has one lock, by whatever name it goes.
 func TestOneLock(t *testing.T) {
 	folder := t.TempDir()

@@ -17,13 +17,17 @@ const (
 	byID       = `WHERE id = ?`
 	page       = `WHERE state = 2 AND lane = ? AND (key, id) > (?, ?) ORDER BY key, id`
 	running    = `WHERE state = 3`
-	due        = `WHERE due_at <> 0 ORDER BY due_at`
+	due        = `WHERE due_at <> 0 AND state <> 3 ORDER BY due_at` // those that run are known
 	list       = `WHERE id > ?1 AND (?2 = '' OR account = ?2) AND (?3 = 0 OR state = ?3) ORDER BY id`
 
 	firstLane = `SELECT lane, key FROM jobs WHERE state = 2 ORDER BY lane, key LIMIT 1`
 	nextLane  = `SELECT lane, key FROM jobs WHERE state = 2 AND lane > ? ORDER BY lane, key LIMIT 1`
 
-	selectSpec    = `SELECT n, ` + specColumns + ` FROM specs WHERE n = (SELECT n FROM jobs WHERE id = ?)`
+	selectRow     = `SELECT n FROM jobs WHERE id = ?`
+	selectLast    = `SELECT max(n) FROM jobs`
+	selectSpecRow = `SELECT n, ` + specColumns + ` FROM specs WHERE n = `
+	selectSpec    = selectSpecRow + `(SELECT n FROM jobs WHERE id = ?)`
+	selectSpecAt  = selectSpecRow + `?`
 	selectDone    = `SELECT n, ` + doneColumns + ` FROM done WHERE n = (SELECT n FROM jobs WHERE id = ?)`
 	selectEffects = `SELECT n, job, seq, kind, target, amount, reason, at FROM effects ORDER BY n`
 	selectDocs    = `SELECT key, version, body FROM docs WHERE kind = ? AND key > ? ORDER BY key`
@@ -61,8 +65,13 @@ func (s *Store) report(bad error) {
 
 // jobs calls f for the jobs of a query that can be read, until f has enough.
 func (s *Store) jobs(conn *sqlite.Conn, where string, bind func(*args), f func(*consign.Job) (more bool)) error {
+	return s.jobRows(conn, where, bind, func(_ int64, j *consign.Job) bool { return f(j) })
+}
+
+// jobRows is jobs with the numbers of the rows.
+func (s *Store) jobRows(conn *sqlite.Conn, where string, bind func(*args), f func(int64, *consign.Job) (more bool)) error {
 	return each(conn, selectJobs+where, bind, func(r *row) bool {
-		job, err := r.job()
+		n, job, err := r.job()
 		if err != nil {
 			s.report(err)
 			return true
@@ -72,7 +81,7 @@ func (s *Store) jobs(conn *sqlite.Conn, where string, bind func(*args), f func(*
 				job.LeaseUntil = l.until
 			}
 		}
-		return f(job)
+		return f(n, job)
 	})
 }
 
@@ -103,7 +112,11 @@ func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec
 	specs := make([]*consign.Spec, len(ids))
 	err := s.read(ctx, func(conn *sqlite.Conn) error {
 		for i, id := range ids {
-			err := each(conn, selectSpec, func(a *args) { a.blob(id[:]) },
+			query, bind := selectSpec, func(a *args) { a.blob(id[:]) }
+			if n := s.rows.of(id); n != 0 {
+				query, bind = selectSpecAt, func(a *args) { a.int(n) }
+			}
+			err := each(conn, query, bind,
 				func(r *row) bool {
 					spec, bad := r.spec(id)
 					if s.report(bad); bad == nil {
@@ -164,35 +177,22 @@ func (s *Store) Lanes(ctx context.Context) (heads []consign.LaneHead, err error)
 
 // Page implements consign.Store. Jobs that cannot be read are logged and left
 // out.
-func (s *Store) Page(ctx context.Context, lane string, shards uint16, place consign.Place, n int) (jobs []*consign.Job, err error) {
-	if n <= 0 {
+func (s *Store) Page(ctx context.Context, lane string, shards uint16, place consign.Place, most int) (jobs []*consign.Job, err error) {
+	if most <= 0 {
 		return nil, ctx.Err()
 	}
+	var ns []int64
+	deleted := s.rows.deleted() // before anything is read
 	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return s.jobs(conn, page, func(a *args) { a.text(lane); a.time(place.Key); a.blob(place.ID[:]) }, func(j *consign.Job) bool {
+		return s.jobRows(conn, page, func(a *args) { a.text(lane); a.time(place.Key); a.blob(place.ID[:]) }, func(n int64, j *consign.Job) bool {
 			if shards>>j.ID.Shard()&1 == 1 {
-				jobs = append(jobs, j)
+				jobs, ns = append(jobs, j), append(ns, n)
 			}
-			return len(jobs) < n
+			return len(jobs) < most
 		})
 	})
+	s.rows.learn(jobs, ns, deleted)
 	return jobs, err
-}
-
-// Due implements consign.Store. Jobs that cannot be read are logged and left
-// out.
-func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (jobs []*consign.Job, next consign.Instant, err error) {
-	err = s.read(ctx, func(conn *sqlite.Conn) error {
-		return s.jobs(conn, due, nil, func(j *consign.Job) bool {
-			if j.DueAt > now || len(jobs) >= n {
-				next = j.DueAt
-				return false
-			}
-			jobs = append(jobs, j)
-			return true
-		})
-	})
-	return jobs, next, err
 }
 
 // List implements consign.Store. It reads every job between the first and the

@@ -43,7 +43,11 @@ type Store struct {
 	writer pool         // of one connection
 	reader pool
 	leases leases
+	rows   rows
+	last   int64 // the highest row that a job has had; with the writer's connection
 	closed func() error
+
+	checkpoints checkpointer
 }
 
 var _ consign.Store = (*Store)(nil)
@@ -76,7 +80,7 @@ func open(ctx context.Context, c Config, now time.Time) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, began: now, lock: lock, writer: make(pool, 1), reader: make(pool, readers)}
+	s := &Store{config: c, began: now, lock: lock, rows: rows{known: make(map[consign.JobID]int64)}, writer: make(pool, 1), reader: make(pool, readers)}
 	s.closed = sync.OnceValue(s.close)
 	for _, p := range []pool{s.writer, s.reader} {
 		for range cap(p) {
@@ -88,7 +92,11 @@ func open(ctx context.Context, c Config, now time.Time) (*Store, error) {
 			p <- conn
 		}
 	}
-	if err := s.resumeLeases(ctx); err != nil {
+	err = s.resumeLeases(ctx)
+	if err == nil {
+		err = s.startCheckpoints()
+	}
+	if err != nil {
 		s.abandon()
 		return nil, err
 	}
@@ -123,7 +131,10 @@ func (s *Store) Close() error { return s.closed() }
 
 func (s *Store) close() error {
 	err := s.reader.close()
-	if e := s.writer.close(); err == nil { // the last one moves the WAL into the file
+	if e := s.writer.close(); err == nil {
+		err = e
+	}
+	if e := s.checkpoints.close(); err == nil { // the last one moves the WAL into the file
 		err = e
 	}
 	if e := s.lock.Close(); err == nil {

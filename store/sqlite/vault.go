@@ -69,7 +69,7 @@ func OpenVault(ctx context.Context, path string) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	conn, err := openFile(path)
 	if err != nil {
 		_ = lock.Close()
 		return nil, explain(fmt.Errorf("sqlite: open %s: %w", path, err))
