@@ -19,6 +19,7 @@ CHECKS    ?= 3000# of each rapid property, instead of 100
 STEPS     ?= 60#  of each rapid state machine, on average, instead of 30
 SEEDS     ?= 100# of the engine's long simulated lives, instead of 40
 DETERMINISM ?= 100000# steps of the engine that are compared byte for byte, instead of 6,000
+COMPARE   ?=#    flags for the comparison with other queues
 VERSION   ?= v0.0.0-check
 
 # The workspace's modules, as paths that start with "./"; the root is ".".
@@ -78,6 +79,10 @@ fuzz: ## each fuzz target for FUZZTIME
 .PHONY: bench
 bench: ## Go benchmarks: BENCH, BENCHTIME, COUNT
 	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime $(strip $(BENCHTIME)) -count $(strip $(COUNT)) -benchmem . ./client ./crypto/seal ./store/memdb ./store/sqlite ./transport/longpoll ./transport/websocket ./bench/...
+
+.PHONY: compare
+compare: ## Consign beside River, asynq and backlite, as tables; COMPARE=-help lists the flags; needs PostgreSQL and Redis
+	cd bench && $(GO) run . $(COMPARE)
 
 .PHONY: quickstart
 quickstart: ## the example of the README: one program, a queue and its workers

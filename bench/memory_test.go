@@ -1,7 +1,7 @@
-// Package bench holds what the queue's own benchmarks are read beside: the
+// What the queue's own benchmarks are read beside: the
 // same work on bare parts, in the same run on the same machine. `make bench`
 // runs both.
-package bench
+package main
 
 import (
 	"container/heap"

@@ -1,6 +1,6 @@
 // Package pgtest gives tests a PostgreSQL to work on: the one that
 // CONSIGN_TEST_POSTGRES names, else a private one, started from the binaries of
-// this machine.
+// this machine. Programs that measure get one from Start.
 package pgtest
 
 import (
@@ -33,7 +33,7 @@ func DSN(tb testing.TB) string {
 		return dsn
 	}
 	s, err := shared()
-	if errors.Is(err, errNoBinaries) {
+	if errors.Is(err, ErrNoBinaries) {
 		tb.Skipf("%v: install PostgreSQL, or set %s to a connection string", err, Env)
 	}
 	if err != nil {
@@ -46,20 +46,20 @@ func DSN(tb testing.TB) string {
 // It skips the test if there are no binaries of PostgreSQL.
 func Private(tb testing.TB, settings ...string) *Server {
 	tb.Helper()
-	s, err := start(settings)
-	if errors.Is(err, errNoBinaries) {
+	s, err := Start(settings...)
+	if errors.Is(err, ErrNoBinaries) {
 		tb.Skipf("%v: install PostgreSQL", err)
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(s.stop)
+	tb.Cleanup(s.Stop)
 	return s
 }
 
 // shared starts the process's server when it is first asked for. It outlives no
 // machine, so it waits for no disk.
-var shared = sync.OnceValues(func() (*Server, error) { return start([]string{"fsync = off", "full_page_writes = off"}) })
+var shared = sync.OnceValues(func() (*Server, error) { return Start("fsync = off", "full_page_writes = off") })
 
 // Server is a private PostgreSQL. It has a data folder of its own, listens on a
 // socket in it, and ends with this process however that ends: its keeper waits
@@ -73,7 +73,8 @@ type Server struct {
 	pipe     io.Closer
 }
 
-var errNoBinaries = errors.New("pgtest: there is no initdb and pg_ctl on PATH or under /usr/lib/postgresql")
+// ErrNoBinaries is returned where PostgreSQL is not installed.
+var ErrNoBinaries = errors.New("pgtest: there is no initdb and pg_ctl on PATH or under /usr/lib/postgresql")
 
 // keep runs the server until its standard input ends.
 const keep = `
@@ -85,7 +86,9 @@ read -r _
 cd / && rm -rf "$dir"
 `
 
-func start(settings []string) (*Server, error) {
+// Start starts a server of the caller's own, who stops it, with lines to add to
+// postgresql.conf. It returns ErrNoBinaries where there are none to start.
+func Start(settings ...string) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -136,14 +139,14 @@ func (s *Server) keep() error {
 	word := make([]byte, 3)
 	if _, err := io.ReadFull(out, word); err != nil || string(word) != "up\n" {
 		log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-		s.stop()
+		s.Stop()
 		return fmt.Errorf("pgtest: the server does not start: %s", log)
 	}
 	return nil
 }
 
-// stop ends the server and removes what it left.
-func (s *Server) stop() {
+// Stop ends the server and removes what it left.
+func (s *Server) Stop() {
 	_ = s.pipe.Close()
 	_ = s.keeper.Wait()
 	_ = os.RemoveAll(s.dir)
@@ -158,14 +161,9 @@ func (s *Server) Restart() error {
 // Kill kills the postmaster with SIGKILL, waits until its children have noticed,
 // and starts the server again. Every connection is lost.
 func (s *Server) Kill() error {
-	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	pid, err := s.PID()
 	if err != nil {
 		return err
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(first)
-	if err != nil {
-		return fmt.Errorf("pgtest: postmaster.pid holds %q", first)
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
@@ -179,9 +177,26 @@ func (s *Server) Kill() error {
 	return err
 }
 
+// PID is the postmaster's process.
+func (s *Server) PID() (int, error) {
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return 0, fmt.Errorf("pgtest: postmaster.pid holds %q", first)
+	}
+	return pid, nil
+}
+
 // Dir is the folder of the server's socket. What is put there is removed with
 // the server.
 func (s *Server) Dir() string { return s.dir }
+
+// Binary is the path of one of PostgreSQL's programs.
+func (s *Server) Binary(name string) string { return filepath.Join(s.bin, name) }
 
 // Command is a command that runs as the server's user.
 func (s *Server) Command(name string, args ...string) *exec.Cmd { return s.command(name, args...) }
@@ -190,7 +205,7 @@ func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 // run runs one of the binaries to its end.
 func (s *Server) run(name string, args ...string) error {
-	cmd := s.command(filepath.Join(s.bin, name), args...)
+	cmd := s.command(s.Binary(name), args...)
 	log, err := os.CreateTemp("", "pgtest-out-") // a file: the server inherits it, and would hold a pipe open
 	if err != nil {
 		return err
@@ -233,11 +248,12 @@ func credential() (*syscall.Credential, error) {
 // installed, unless one is on PATH.
 func binaries() (string, error) {
 	if initdb, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(initdb), nil
+		initdb, err = filepath.EvalSymlinks(initdb) // the other programs are where it is
+		return filepath.Dir(initdb), err
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
-		return "", errNoBinaries
+		return "", ErrNoBinaries
 	}
 	version := func(path string) int {
 		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
