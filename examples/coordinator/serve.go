@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"sync"
 	"time"
 
@@ -67,6 +68,11 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 		return nil, nil, err
 	}
 	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ctx.Err, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies, Logger: o.log}
+	for _, origin := range o.origins { // by these names it is reached through a proxy on this machine
+		if u, err := url.Parse(origin); err == nil {
+			c.Hosts = append(c.Hosts, u.Hostname())
+		}
+	}
 	if o.tokens != "" {
 		if c.Authenticator, err = longpoll.LoadTokens(o.tokens); err != nil {
 			return nil, nil, err

@@ -239,6 +239,7 @@ func (d *described) journey() testkit.HTTPTargets {
 	d.good("DELETE", "/v1/jobs/"+cancelled, acme, nil)
 	d.good("GET", "/v1/keys", acme, nil)
 	d.pair(worker, session)
+	d.group(worker, session)
 
 	targets := testkit.HTTPTargets{Worker: worker, Account: acme, Foreign: "foe-token", Session: session}
 	targets.Job = d.good("POST", "/v1/jobs", acme, object{"job_type": "TASK", "payload": "eA==", "custody": "plain"})["id"].(string)
@@ -268,7 +269,7 @@ var capabilities = object{"kinds": []string{"TASK"}, "max_context_tier": 4, "slo
 
 func (d *described) claim(worker, session string) string {
 	d.t.Helper()
-	claim, _ := d.good("POST", "/v1/workers/"+worker+"/claim?wait=10s", session, object{"request_id": "again"})["claim_id"].(string)
+	claim, _ := d.good("POST", "/v1/workers/"+worker+"/claim?wait=10s", session, object{"request_id": consign.NewClaimID().String()})["claim_id"].(string)
 	if claim == "" {
 		d.t.Fatal("no job came")
 	}
@@ -315,6 +316,30 @@ func (d *described) record(identity *sign.Identity, a object, result []byte) []b
 		d.t.Fatal(err)
 	}
 	return record
+}
+
+// group claims and completes with the requests that take many at once: a job,
+// and one that the queue does not take.
+func (d *described) group(worker, session string) {
+	d.t.Helper()
+	d.good("POST", "/v1/workers/"+worker+"/claims", session, object{"request_ids": []string{}}) // nothing: 204
+	id := d.good("POST", "/v1/jobs", "acme-token", object{"job_type": "TASK", "payload": "eA==", "custody": "plain"})["id"]
+	got := d.good("POST", "/v1/workers/"+worker+"/claims?wait=10s", session, object{"request_ids": []string{"many"}, "poll": 1})["outcomes"].([]any)[0].(object)
+	a, _ := got["assignment"].(object)
+	if got["request_id"] != "many" || a["job_id"] != id {
+		d.t.Fatalf("outcome %v", got)
+	}
+	out := d.good("POST", "/v1/workers/"+worker+"/completions", session, object{"completions": []object{
+		{"job_id": id, "claim_id": a["claim_id"], "record": "e30="}, {"job_id": id, "claim_id": strings.Repeat("ab", 16)}}})["outcomes"].([]any)
+	for i, code := range []string{"bad_result", "lease_lost"} {
+		if p, _ := out[i].(object)["error"].(object); p["code"] != code {
+			d.t.Errorf("outcome %d: %v, want %s", i, out[i], code)
+		}
+	}
+	again := d.good("POST", "/v1/workers/"+worker+"/claims?wait=10s", session, object{"request_ids": []string{"many"}, "poll": 2})["outcomes"].([]any)[0].(object)
+	if p, _ := again["error"].(object); p["code"] != "conflict" {
+		d.t.Errorf("a request_id again: %v", again)
+	}
 }
 
 func (d *described) pair(worker, session string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 )
@@ -77,6 +78,8 @@ func endpoints(t HTTPTargets) []endpoint {
 		{"POST", "/v1/workers/register", "", map[string]any{"algorithm": "ed25519", "public_key": "", "origin": "x", "nonce": "", "signature": "", "key_bundle": "", "capabilities": capabilities}, nil, false},
 		{"POST", worker + "/heartbeat", t.Session, map[string]any{"capabilities": capabilities, "free_slots": 1, "warm": []any{}, "max_warm": 1, "rates": map[string]any{}, "claims": []any{}}, nil, false},
 		{"POST", worker + "/claim", t.Session, map[string]any{"request_id": "x"}, nil, false},
+		{"POST", worker + "/claims", t.Session, map[string]any{"request_ids": []any{"x"}, "abandon": []any{}, "poll": 1, "pending": 1}, nil, false},
+		{"POST", worker + "/completions", t.Session, map[string]any{"completions": []any{}}, nil, false},
 		{"POST", job + "/heartbeat", t.Session, with(map[string]any{"items": []any{}, "lines": []any{}}), nil, false},
 		{"POST", job + "/complete", t.Session, with(map[string]any{"result": "", "exit_status": 1, "record": "", "comparison": map[string]any{}}), nil, false},
 		{"POST", job + "/fail", t.Session, with(map[string]any{"kind": "transient", "reason": "x"}), nil, false},
@@ -154,7 +157,7 @@ func (e endpoint) spoiled(t HTTPTargets) (bad []BadRequest) {
 	}
 	for _, body := range []string{"null", "true", "7", `"x"`, "[]", "[{}]", whole + whole, whole + "x", "\xff" + whole, "{\"\xff\":1}", whole[:len(whole)-1] + `,"no_such_member":1}`,
 		strings.Repeat("[", 5000), strings.Repeat(`{"payload":`, 5000), "{" + strings.Repeat(" ", 1<<10), "\x00", "\xef\xbb\xbf" + whole} {
-		if body == "null" && e.path == "/v1/workers/"+t.Worker+"/claim" || body == "null" && strings.HasSuffix(e.path, "/batch") {
+		if body == "null" && slices.Contains([]string{"claim", "claims", "completions", "batch"}, path.Base(e.path)) {
 			continue // as good as {}
 		}
 		add("body", func(r *BadRequest) { r.Body = body })

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -21,7 +23,8 @@ import (
 // Authenticator says whose a submitter's request is.
 type Authenticator interface {
 	// Account returns the account, or an error for a request that is nobody's;
-	// that is answered with 401. It may be called from many goroutines.
+	// that is answered with 401, and the error's text goes to the log, not to
+	// the caller. It may be called from many goroutines.
 	Account(r *http.Request) (string, error)
 }
 
@@ -114,7 +117,7 @@ func bearer(r *http.Request) (string, error) {
 func (h *handler) submitter(c *call) error {
 	account, err := h.Authenticator.Account(c.r)
 	if err != nil {
-		return unauthorized(err)
+		return c.unauthorized(err)
 	}
 	if !h.limits.allow(account) {
 		return fmt.Errorf("%w: more than %v requests per second", consign.ErrBusy, h.Rate)
@@ -123,12 +126,15 @@ func (h *handler) submitter(c *call) error {
 	return nil
 }
 
-func unauthorized(err error) error {
-	r := &refusal{http.StatusUnauthorized, "unauthorized", consign.FieldError{Field: "authorization", Problem: "is refused: " + err.Error(), Remedy: "send a valid token"}}
-	if field, ok := err.(*consign.FieldError); ok { //nolint:errorlint // only our own words are passed on as they are
-		r.FieldError = *field
+// unauthorized is what a caller hears whom the Authenticator does not let in.
+// Its words may be about what is behind it, so they are for the log alone.
+func (c *call) unauthorized(err error) error {
+	level := slog.LevelWarn
+	if _, ok := errors.AsType[*consign.FieldError](err); ok { // as of Tokens: it is the caller's fault
+		level = slog.LevelDebug
 	}
-	return r
+	c.h.Logger.Log(c.r.Context(), level, "consign: longpoll: unauthorized", "method", c.r.Method, "path", c.r.URL.Path, "error", err)
+	return &refusal{http.StatusUnauthorized, "unauthorized", consign.FieldError{Field: "authorization", Problem: "is missing, or lets nobody in", Remedy: `send the header "Authorization: Bearer TOKEN" with a token that the queue's owner gave you`}}
 }
 
 // limits bounds the rate of each account.

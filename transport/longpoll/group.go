@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/transport/internal/wire"
 )
 
 // A group is claim requests of one session that are asked for together, by
@@ -34,13 +35,9 @@ type poll struct {
 	over   chan struct{} // closed when the next one is there
 }
 
-const (
-	// maxGroup is how many requests a poll names, and how many are open.
-	maxGroup = 1024
-	// groupBytes is from how many bytes on an answer takes no further job. What
-	// is left waits for the next poll, which comes at once.
-	groupBytes = 4 << 20
-)
+// groupBytes is from how many bytes on an answer takes no further job. What is
+// left waits for the next poll, which comes at once.
+const groupBytes = 4 << 20
 
 // answers is what a poll ends with: jobs and errors of requests, and the names
 // of those that have their job already.
@@ -107,7 +104,7 @@ func (s *session) begin(p *poll, in claimsRequest) (out answers) {
 		case fate == taken:
 			out.taken = append(out.taken, name)
 		case fate == abandoned:
-		case r == nil && s.opened >= maxGroup:
+		case r == nil && s.opened >= wire.MaxRequests:
 			out.busy = append(out.busy, name)
 		case r == nil:
 			s.open(name)
@@ -169,7 +166,7 @@ func (s *session) take(p *poll) (out []*request, idle bool) {
 		return nil, false
 	}
 	size := 0
-	for len(s.ready) > 0 && size < groupBytes && len(out) < maxGroup {
+	for len(s.ready) > 0 && size < groupBytes && len(out) < wire.MaxRequests {
 		r := s.ready[0]
 		s.ready[0] = nil
 		s.ready = s.ready[1:]
@@ -258,4 +255,4 @@ func (s *session) close() {
 }
 
 // errOpen is the error of a request beyond the bound of those that are open.
-var errOpen = fmt.Errorf("%w: the session has %d claim requests open", consign.ErrBusy, maxGroup)
+var errOpen = fmt.Errorf("%w: the session has %d claim requests open", consign.ErrBusy, wire.MaxRequests)

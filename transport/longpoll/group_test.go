@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/transport/internal/wire"
 )
 
 // shelf is a queue's session that hands out the jobs that it is given, and
@@ -280,14 +281,14 @@ func TestPollAfterEnd(t *testing.T) {
 	polled(t, func(t *testing.T, s *session, q *shelf) {
 		for i := range 20 {
 			ctx, cancel := context.WithCancel(t.Context())
-			go func() { _, _ = s.poll(ctx, claimsRequest{Requests: names(3)}) }()
+			go func() { _, _ = s.poll(ctx, claimsRequest{Requests: names(3), Poll: uint64(2*i) + 1}) }()
 			if i%2 == 0 {
 				synctest.Wait()
 			}
 			cancel()
 			back, leave := context.WithCancel(t.Context())
 			defer leave()
-			go func() { _, _ = s.poll(back, claimsRequest{Requests: names(3)}) }()
+			go func() { _, _ = s.poll(back, claimsRequest{Requests: names(3), Poll: uint64(2*i) + 2}) }()
 			synctest.Wait()
 			if open, _, _ := q.counts(); open != 3 {
 				t.Errorf("%d claims are open, want 3", open)
@@ -321,10 +322,10 @@ func TestPollAbandons(t *testing.T) {
 // TestOpenRequestsAreBounded, by what a worker is told and not by the queue.
 func TestOpenRequestsAreBounded(t *testing.T) {
 	polled(t, func(t *testing.T, s *session, q *shelf) {
-		go func() { _, _ = s.poll(t.Context(), claimsRequest{Requests: names(maxGroup)}) }()
+		go func() { _, _ = s.poll(t.Context(), claimsRequest{Requests: names(wire.MaxRequests)}) }()
 		synctest.Wait()
 		out, err := s.poll(t.Context(), claimsRequest{Requests: []string{"n0", "one too many"}})
-		if _, calls, _ := q.counts(); err != nil || len(out.busy) != 1 || out.busy[0] != "one too many" || calls != maxGroup {
+		if _, calls, _ := q.counts(); err != nil || len(out.busy) != 1 || out.busy[0] != "one too many" || calls != wire.MaxRequests {
 			t.Errorf("%+v after %d calls, %v", out, calls, err)
 		}
 	})

@@ -1,7 +1,6 @@
 package longpoll
 
 import (
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -25,9 +24,6 @@ type claimsRequest struct {
 
 func (in *claimsRequest) check() error {
 	for field, names := range map[string][]string{"request_ids": in.Requests, "abandon": in.Abandon} {
-		if len(names) > maxGroup {
-			return tooMany(field, maxGroup)
-		}
 		for _, name := range names {
 			if name == "" {
 				return fieldError(field, "holds an empty name", "name each free slot's request")
@@ -38,10 +34,6 @@ func (in *claimsRequest) check() error {
 		}
 	}
 	return nil
-}
-
-func tooMany(field string, most int) error {
-	return fieldError(field, fmt.Sprintf("has more than %d entries", most), "send several requests")
 }
 
 // claimed answers a poll. A request that is not in it has got nothing yet.
@@ -127,9 +119,6 @@ type completionOutcome struct {
 	Error *wire.Problem `json:"error,omitempty"`
 }
 
-// maxCompletions bounds the results in one request.
-const maxCompletions = 256
-
 func (h *handler) completions(c *call) error {
 	s, err := h.worker(c)
 	if err != nil {
@@ -138,9 +127,6 @@ func (h *handler) completions(c *call) error {
 	var in completions
 	if err := c.read(&in); err != nil {
 		return err
-	}
-	if len(in.Completions) > maxCompletions {
-		return tooMany("completions", maxCompletions)
 	}
 	errs := make([]error, len(in.Completions))
 	complete := func(i int) error {

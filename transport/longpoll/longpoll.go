@@ -15,6 +15,7 @@ package longpoll
 import (
 	"crypto/rand"
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -42,6 +43,10 @@ type Config struct {
 	// to one account for everybody, DefaultAccount: bind such a handler to the
 	// loopback interface.
 	Authenticator Authenticator
+	// Hosts are the names, beside the loopback interface's, by which a handler
+	// without an Authenticator may be called. Another name is refused: it may be
+	// that of a page in a browser on this machine. Defaults to none.
+	Hosts []string
 	// PaymentGate stands before every submit that costs something. Defaults to
 	// none.
 	PaymentGate PaymentGate
@@ -65,8 +70,11 @@ type Config struct {
 	// MaxBody is the largest request body in bytes. Defaults to 32 MiB.
 	MaxBody int64
 	// MaxSessions is how many workers' sessions there may be. Defaults to
-	// 100,000.
+	// 100,000. As many workers may register within an hour.
 	MaxSessions int
+	// MaxPerAddress is how many of them may be from one address, the /64 of an
+	// IPv6 one: see TrustedProxies. Defaults to 4,096.
+	MaxPerAddress int
 	// Logger gets the errors that callers cannot act on. Defaults to
 	// slog.Default.
 	Logger *slog.Logger
@@ -92,6 +100,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 100_000
 	}
+	if c.MaxPerAddress == 0 {
+		c.MaxPerAddress = 4096
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -104,7 +115,7 @@ func (c *Config) validate() error {
 		return fieldError("config", "serves neither submitters nor workers", "set Submitters, Workers, or both")
 	case len(c.QuoteKey) < 16:
 		return fieldError("config.quote_key", fmt.Sprintf("has %d bytes", len(c.QuoteKey)), "give 32 random bytes")
-	case c.QuoteLife < 0 || c.Rate < 0 || c.Burst < 0 || c.MaxBody < 0 || c.MaxSessions < 0:
+	case c.QuoteLife < 0 || c.Rate < 0 || c.Burst < 0 || c.MaxBody < 0 || c.MaxSessions < 0 || c.MaxPerAddress < 0:
 		return fieldError("config", "has a negative bound", "give numbers above zero, or zero for the defaults")
 	case c.Rate > 0 && c.Burst == 0:
 		return fieldError("config.burst", "is zero, so that the rate lets nothing through", "give at least one")
@@ -121,6 +132,8 @@ type handler struct {
 	limits   limits
 	guesses  peer.Guesses
 	sessions sessions
+	joins    peer.Joins
+	open     bool // everybody who can reach it is let in
 }
 
 //go:embed openapi.yaml
@@ -129,13 +142,15 @@ var openapi []byte
 // NewHandler serves a queue. It returns a *consign.FieldError for a Config
 // that cannot work.
 func NewHandler(c Config) (http.Handler, error) {
+	open := c.Submitters != nil && c.Authenticator == nil
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	h := &handler{Config: c, mux: http.NewServeMux(), paths: http.NewServeMux(), origin: http.NewCrossOriginProtection()}
+	h := &handler{Config: c, mux: http.NewServeMux(), paths: http.NewServeMux(), origin: http.NewCrossOriginProtection(), open: open,
+		joins: peer.Joins{PerAddress: c.MaxPerAddress, Total: c.MaxSessions}}
 	h.limits.init(c.Rate, c.Burst)
-	h.sessions.init(c.MaxSessions, c.Logger)
+	h.sessions.init(c.MaxSessions, c.MaxPerAddress, c.Logger)
 	h.handle("/", h.unrouted)
 	h.handle("GET /healthz", h.healthz)
 	h.handle("GET /readyz", h.readyz)
@@ -169,6 +184,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 { // what no endpoint reads the server does, before it answers
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // a test's recorder has none
 	}
+	if field, ok := errors.AsType[*consign.FieldError](h.checkHost(r)); ok {
+		(&call{w: w, r: r, h: h}).fail(&refusal{http.StatusMisdirectedRequest, peer.CodeWrongHost, *field})
+		return
+	}
 	if err := h.origin.Check(r); err != nil {
 		(&call{w: w, r: r, h: h}).fail(&refusal{http.StatusForbidden, "cross_origin", consign.FieldError{Field: "origin", Problem: "is another site's page", Remedy: "send the request from a program, or from a page of this origin"}})
 		return
@@ -178,6 +197,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.mux.ServeHTTP(w, r)
+}
+
+func (h *handler) checkHost(r *http.Request) error {
+	if !h.open {
+		return nil
+	}
+	return peer.CheckHost(r, h.Hosts)
 }
 
 // unrouted answers what no pattern matches: there is no such path, or it does

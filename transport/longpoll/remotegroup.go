@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type slots struct {
 	named   uint64              // the last request
 	polled  uint64              // the last poll
 	flights []uint64            // the polls under way: two at most
+	asking  bool                // another one is about to be
 }
 
 type slotAnswer struct {
@@ -83,7 +85,7 @@ func (s *remoteSession) ask() {
 	if g.names == nil {
 		g.names = map[string]struct{}{}
 	}
-	for len(g.names) < min(len(g.waiting), maxGroup) {
+	for len(g.names) < min(len(g.waiting), wire.MaxRequests) {
 		g.named++
 		g.names[strconv.FormatUint(g.named, 36)] = struct{}{}
 		g.news = true
@@ -97,22 +99,42 @@ func (s *remoteSession) ask() {
 		g.news = true
 	}
 	asked := len(g.flights) > 0 || len(g.waiting) == 0
-	if len(g.flights) == 2 || asked && !g.news {
+	if g.asking || len(g.flights) == 2 || asked && !g.news {
 		return
 	}
+	g.asking = true
+	go func() {
+		runtime.Gosched() // the calls that begin at this moment come along
+		g.mu.Lock()
+		in, ok := g.next()
+		g.mu.Unlock()
+		if ok {
+			s.poll(in)
+		}
+	}()
+}
+
+// next makes a poll of what there is to say. The caller holds the mutex.
+func (g *slots) next() (in claimsRequest, ok bool) {
+	g.asking = false
+	if len(g.waiting)+len(g.gone) == 0 {
+		return in, false // the calls have ended meanwhile
+	}
 	g.polled++
-	in := claimsRequest{Requests: make([]string, 0, len(g.names)), Poll: g.polled}
+	in = claimsRequest{Requests: make([]string, 0, len(g.names)), Poll: g.polled}
 	for name := range g.names {
-		in.Requests = append(in.Requests, name)
+		if len(g.waiting) > 0 { // or their answers were lost, and nobody asks for them yet
+			in.Requests = append(in.Requests, name)
+		}
 	}
 	if len(g.flights) == 1 {
 		in.Pending = g.flights[0]
 	}
-	n := min(len(g.gone), maxGroup)
+	n := min(len(g.gone), wire.MaxRequests)
 	in.Abandon, g.gone = g.gone[:n:n], g.gone[n:]
 	g.news = len(g.gone) > 0
 	g.flights = append(g.flights, g.polled)
-	go s.poll(in)
+	return in, true
 }
 
 func (s *remoteSession) poll(in claimsRequest) {
@@ -151,7 +173,7 @@ func (g *slots) lost(in claimsRequest, err error) {
 	}
 	g.waiting = nil
 	g.gone = append(in.Abandon, g.gone...)
-	g.gone = g.gone[:min(len(g.gone), maxGroup)] // the leases end what is beyond
+	g.gone = g.gone[:min(len(g.gone), wire.MaxRequests)] // the leases end what is beyond
 	g.news = true
 }
 
@@ -240,6 +262,7 @@ func (s *remoteSession) Complete(ctx context.Context, c consign.Completion) erro
 // sendResults sends until there is nothing to send.
 func (s *remoteSession) sendResults() {
 	for {
+		runtime.Gosched() // the calls that begin at this moment come along
 		rs := s.results.next()
 		if len(rs) == 0 {
 			return
@@ -253,7 +276,7 @@ func (q *results) next() (rs []*result) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size := 0
-	for len(q.waiting) > 0 && len(rs) < maxCompletions && size+q.waiting[0].size <= resultsBytes {
+	for len(q.waiting) > 0 && len(rs) < wire.MaxCompletions && size+q.waiting[0].size <= resultsBytes {
 		r := q.waiting[0]
 		q.waiting[0] = nil
 		q.waiting = q.waiting[1:]

@@ -48,18 +48,15 @@ func (s *remoteSubmitter) Submit(ctx context.Context, r consign.SubmitRequest) (
 	return out.Value(), err
 }
 
-// One batch of SubmitMany.
-const (
-	batchJobs  = 1000
-	batchBytes = 4 << 20
-)
+// batchBytes is from how many bytes of payloads on a batch takes no more.
+const batchBytes = 4 << 20
 
 func (s *remoteSubmitter) SubmitMany(ctx context.Context, rs []consign.SubmitRequest) []consign.SubmitOutcome {
 	out := make([]consign.SubmitOutcome, 0, len(rs))
 	for len(rs) > 0 {
 		var in batch
 		once := false
-		for size := 0; len(in.Jobs) < min(batchJobs, len(rs)) && size < batchBytes; {
+		for size := 0; len(in.Jobs) < min(wire.MaxJobs, len(rs)) && size < batchBytes; {
 			r := rs[len(in.Jobs)]
 			size += len(r.Payload)
 			once = once || r.ID.IsZero()

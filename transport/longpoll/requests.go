@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/consignq/consign"
@@ -17,7 +19,9 @@ import (
 type session struct {
 	consign.Session
 	worker consign.WorkerID
+	addr   netip.Addr // it registered from here
 	until  time.Time
+	used   atomic.Int64 // when its token came last, in nanoseconds of Unix
 	log    *slog.Logger
 
 	mu       sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -57,8 +58,8 @@ func (o *oneJob) counts() (claims, released int) {
 func openSession(t *testing.T, api consign.Session) *session {
 	t.Helper()
 	var all sessions
-	all.init(1, slog.Default())
-	token, _, err := all.add(consign.WorkerID{}, api)
+	all.init(1, 1, slog.Default())
+	token, _, err := all.add(consign.WorkerID{}, netip.Addr{}, api)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,19 +217,19 @@ func TestNamedClaimIsKept(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sessions
-		all.init(1, slog.Default())
-		token, _, err := all.add(consign.WorkerID{}, &oneJob{})
+		all.init(1, 1, slog.Default())
+		token, _, err := all.add(consign.WorkerID{}, netip.Addr{}, &oneJob{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); !errors.Is(err, consign.ErrBusy) {
+		if _, _, err := all.add(consign.WorkerID{}, netip.Addr{}, &oneJob{}); !errors.Is(err, consign.ErrBusy) {
 			t.Errorf("one session too many: %v", err)
 		}
 		time.Sleep(sessionLife + time.Second)
 		if _, err := all.get(token); !errors.Is(err, consign.ErrSession) {
 			t.Errorf("after its life: %v", err)
 		}
-		if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); err != nil {
+		if _, _, err := all.add(consign.WorkerID{}, netip.Addr{}, &oneJob{}); err != nil {
 			t.Errorf("in place of an old one: %v", err)
 		}
 	})
@@ -238,8 +239,8 @@ func TestSessionsEnd(t *testing.T) {
 // take.
 func TestLongNames(t *testing.T) {
 	h := &handler{}
-	h.sessions.init(1, slog.Default())
-	token, _, err := h.sessions.add(consign.WorkerID{}, &oneJob{})
+	h.sessions.init(1, 1, slog.Default())
+	token, _, err := h.sessions.add(consign.WorkerID{}, netip.Addr{}, &oneJob{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,15 +259,48 @@ func TestLongNames(t *testing.T) {
 func TestSessionsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sessions
-		all.init(100, slog.Default())
+		all.init(100, 100, slog.Default())
 		for range 10 {
-			if _, _, err := all.add(consign.WorkerID{}, &oneJob{}); err != nil {
+			if _, _, err := all.add(consign.WorkerID{}, netip.Addr{}, &oneJob{}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(sessionLife + time.Second)
 		}
 		if len(all.open) != 1 {
 			t.Errorf("%d sessions are kept", len(all.open))
+		}
+	})
+}
+
+// TestIdleSessionsEnd: one that nobody uses gives its place back, one that is
+// used does not.
+func TestIdleSessionsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all sessions
+		all.init(10, 1, slog.Default())
+		here := netip.MustParseAddr("192.0.2.1")
+		token, _, err := all.add(consign.WorkerID{}, here, &oneJob{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 4 {
+			time.Sleep(idleLife - time.Second)
+			if _, err := all.get(token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := all.add(consign.WorkerID{}, here, &oneJob{}); !errors.Is(err, consign.ErrBusy) {
+			t.Errorf("a second one from an address that may have one: %v", err)
+		}
+		if _, _, err := all.add(consign.WorkerID{}, netip.MustParseAddr("192.0.2.2"), &oneJob{}); err != nil {
+			t.Errorf("from another address: %v", err)
+		}
+		time.Sleep(idleLife + time.Second)
+		if _, err := all.get(token); !errors.Is(err, consign.ErrSession) {
+			t.Errorf("after nobody used it: %v", err)
+		}
+		if _, _, err := all.add(consign.WorkerID{}, here, &oneJob{}); err != nil || len(all.open) != 1 || len(all.from) != 1 {
+			t.Errorf("in its place: %v, and %d sessions from %d addresses are kept", err, len(all.open), len(all.from))
 		}
 	})
 }

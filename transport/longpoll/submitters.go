@@ -1,11 +1,9 @@
 package longpoll
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"unicode/utf8"
 
@@ -59,35 +57,7 @@ func (h *handler) submit(c *call) error {
 }
 
 type batch struct {
-	Jobs jobList `json:"jobs"`
-}
-
-// jobList is decoded one by one, so that a body of nothing but empty jobs is
-// refused before it fills the memory.
-type jobList []wire.SubmitRequest
-
-func (l *jobList) UnmarshalJSON(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	start, err := dec.Token()
-	if err != nil || start != json.Delim('[') {
-		return fieldError("jobs", "is not a list", "send a list of jobs")
-	}
-	for dec.More() {
-		if len(*l) == batchJobs {
-			return tooManyJobs()
-		}
-		var r wire.SubmitRequest
-		if err := dec.Decode(&r); err != nil {
-			return err
-		}
-		*l = append(*l, r)
-	}
-	return nil
-}
-
-func tooManyJobs() error {
-	return fieldError("jobs", fmt.Sprintf("has more than %d entries", batchJobs), "send several batches")
+	Jobs []wire.SubmitRequest `json:"jobs"`
 }
 
 type outcomes struct {
@@ -98,9 +68,6 @@ func (h *handler) submitMany(c *call) error {
 	var in batch
 	if err := c.read(&in); err != nil {
 		return err
-	}
-	if len(in.Jobs) > batchJobs {
-		return tooManyJobs()
 	}
 	rs := make([]consign.SubmitRequest, len(in.Jobs))
 	for i, r := range in.Jobs {

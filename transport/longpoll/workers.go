@@ -11,6 +11,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/transport/internal/peer"
 	"github.com/consignq/consign/transport/internal/wire"
 )
 
@@ -53,19 +54,19 @@ func (h *handler) register(c *call) error {
 	if len(h.Origins) > 0 && !slices.Contains(h.Origins, r.Origin) {
 		return fieldError("origin", fmt.Sprintf("is %.80q, which is not here", r.Origin), "dial this queue by an address of its own, and sign that")
 	}
-	session, err := h.Workers.Register(c.r.Context(), r)
+	worker, addr := workerID(&r), peer.Addr(c.r, h.TrustedProxies)
+	session, err := h.joins.Register(addr, worker, func() (consign.Session, error) { return h.Workers.Register(c.r.Context(), r) })
 	if err != nil {
 		return err
 	}
-	worker := workerID(&r)
-	token, until, err := h.sessions.add(worker, session)
+	token, until, err := h.sessions.add(worker, addr, session)
 	if err != nil {
 		return err
 	}
 	return c.answer(http.StatusCreated, registered{worker, token, until.UTC().Truncate(time.Second)})
 }
 
-// workerID names a worker that the queue has let in.
+// workerID names a worker that the queue lets in.
 func workerID(r *consign.Registration) consign.WorkerID {
 	if key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey); err == nil {
 		return consign.WorkerID(key.ID())

@@ -9,7 +9,8 @@
 // may be left out.
 //
 // Decoders are total: any bytes give a value or a *consign.FieldError. They
-// bound nothing but nesting, so whoever reads from a network bounds the size.
+// bound nesting and, of a request, the entries of its lists and maps; whoever
+// reads from a network bounds the size.
 package wire
 
 import (
@@ -88,6 +89,9 @@ func (c Codec) decode(data []byte, v any, strict bool) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if strict {
+		if err := checkJSON(data); err != nil {
+			return err
+		}
 		dec.DisallowUnknownFields()
 	}
 	if err := dec.Decode(v); err != nil {
@@ -100,7 +104,10 @@ func (c Codec) decode(data []byte, v any, strict bool) error {
 }
 
 func decodeMsgpack(data []byte, v any, strict bool) error {
-	if err := checkMsgpack(data); err != nil {
+	if err := checkMsgpack(data, strict); err != nil {
+		if field, ok := errors.AsType[*consign.FieldError](err); ok {
+			return field
+		}
 		return unreadable("is not msgpack: "+err.Error(), "send one msgpack value")
 	}
 	dec := msgpack.GetDecoder()
