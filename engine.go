@@ -61,7 +61,7 @@ type entry struct {
 func newEngine(c *Config, tag [8]byte) *engine {
 	e := &engine{
 		config: c, rules: c.rules(), changeTag: tag,
-		matcher: newMatcher(c.Scheduler),
+		matcher: newMatcher(c.Scheduler, c.Vault != nil),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
 		pairs: map[string]int{}, trusted: map[WorkerID][]string{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
 		badLanes: map[string]bool{}, shards: AllShards,

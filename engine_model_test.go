@@ -43,6 +43,7 @@ func (w *world) actions() []action {
 		{"time", 6, (*world).pass},
 		{"store", 40, (*world).storeWorks},
 		{"tell", 40, (*world).tell},
+		{"vault", 1, (*world).vault},
 		{"look", 1, (*world).look},
 		{"other coordinator", 3, (*world).other},
 		{"restart", 1, (*world).restart},
@@ -160,6 +161,9 @@ func (w *world) submitAs(account string, r SubmitRequest) {
 		if err != nil {
 			w.violate("14", "a good request is refused: %v", err)
 			return
+		}
+		if spec.Custody.vaulted() && w.chance("named vault", 80) { // else as before vaults had names
+			draft.Lane = laneWithVault(draft.Lane, pickOne(w, "vault", simVaults...))
 		}
 		o := &op{kind: opSubmit, id: draft.ID, account: account, draft: draft, spec: spec, ev: Event{Kind: EventSubmit}}
 		if spec.Custody == CustodyEscrow && w.tracks[r.ID] == nil {
@@ -422,6 +426,19 @@ func (w *world) pass() {
 	w.step()
 }
 
+// vault is another vault that the queue's has become, or has not.
+func (w *world) vault() {
+	names := [][]string{simVaults[:1], simVaults[1:], simVaults}
+	w.setVaults(names[w.roll("vaults", len(names))])
+}
+
+func (w *world) setVaults(names []string) {
+	w.inputs = append(w.inputs, inVaults{names})
+	w.vaults = slices.Concat(w.vaults, names)
+	w.step()
+	w.vaults = names
+}
+
 // look tells the engine which lanes have tickets, as the shell does now and
 // then: what came late is found so.
 func (w *world) look() { w.add(inLanes{w.store.lanes()}) }
@@ -524,6 +541,7 @@ func (w *world) drain() {
 	w.faults = false
 	w.dice = seeded(1)
 	w.rest()
+	w.setVaults(simVaults)
 	for _, key := range slices.SortedFunc(mapKeys(w.paused), func(a, b PauseKey) int { return strings.Compare(string(a), string(b)) }) {
 		w.setPause(key, false)
 	}

@@ -42,6 +42,7 @@ type world struct {
 	workers []*actor
 	pairs   map[string]map[WorkerID]bool // as the engine was told
 	paused  map[PauseKey]bool
+	vaults  []string       // that the engine was told of
 	keys    map[JobID]bool // in the vault
 	granted map[string]int64
 	faults  bool // the store may be in trouble
@@ -123,7 +124,9 @@ type asked struct {
 }
 
 // contentOf is what a submit has to repeat in order to be the same one.
-func contentOf(j *Job) string { return fmt.Sprintf("%x %s %s", j.InputHash, j.Custody, j.Lane) }
+func contentOf(j *Job) string {
+	return fmt.Sprintf("%x %s %s", j.InputHash, j.Custody, laneWithVault(j.Lane, ""))
+}
 
 // track is what the witness knows of a job.
 type track struct {
@@ -174,6 +177,7 @@ type held struct {
 
 var (
 	simAccounts  = []string{"acme", "0", "poor"}
+	simVaults    = []string{"v1", "v2"}
 	simModels    = []string{"m1", "m2"}
 	simSubmitter = sign.FromEd25519Seed([32]byte{'s'})
 	simFresh     = WorkerID{5} // comes when all else is over, and can run anything
@@ -233,7 +237,10 @@ func (w *world) newEngine() {
 	for _, key := range slices.Sorted(maps.Keys(w.paused)) {
 		w.inputs = append(w.inputs, inPause{key, true})
 	}
-	w.inputs = append(w.inputs, inLanes{w.store.lanes()})
+	if w.vaults == nil {
+		w.vaults = simVaults[:1]
+	}
+	w.inputs = append(w.inputs, inVaults{w.vaults}, inLanes{w.store.lanes()})
 	w.step()
 }
 
@@ -324,6 +331,9 @@ func (w *world) take(out *output) {
 		w.tasks = append(w.tasks, task{renew: out.renew, renewed: out.renewers})
 	}
 	for _, f := range out.shred {
+		if v := f.vault(); v != "" && !slices.Contains(w.vaults, v) {
+			w.violate("vault", "a key in %s is to be destroyed by a queue that has %v", v, w.vaults)
+		}
 		w.tasks = append(w.tasks, task{shred: &f})
 	}
 }
@@ -343,7 +353,7 @@ func (w *world) drawFault() fault {
 	if !w.faults || w.chance("no fault", 85) {
 		return fine
 	}
-	return fault(1 + w.roll("fault", 4))
+	return pickOne(w, "fault", failBefore, failAfter, failOne, failLate, failLate, failLate)
 }
 
 // carryOut does the i-th task.
@@ -503,6 +513,9 @@ func (w *world) decided(c *commit) {
 	}
 	if why := (FourSignals{}).Fits(&lane.Needs, &worker.caps); why != "" {
 		w.violate("cap", "job %+v goes to worker %d, which %s", lane.Needs, worker.id[0], why)
+	}
+	if v := lane.Needs.Vault; v != "" && !slices.Contains(w.vaults, v) {
+		w.violate("vault", "a job whose key is in %s is claimed by a queue that has %v", v, w.vaults)
 	}
 	if c.Job.ReadyAt > w.now {
 		w.violate("early", "a ticket that is ready at %d is claimed at %d", c.Job.ReadyAt, w.now)

@@ -18,6 +18,10 @@ type Explanation struct {
 	Idle     int            // of them, have a free slot right now
 	Filtered map[Reason]int // of the others, how many each reason keeps away
 	Paused   bool
+	// Vault names the vault that the job's key is in, where this coordinator
+	// does not have it, and so leaves the job to one that does; "unnamed" for a
+	// job that was queued before vaults had names. Else it is "".
+	Vault string
 }
 
 // explain answers an operation with the state of its job.
@@ -42,6 +46,9 @@ func (e *engine) survey(x *Explanation, j *Job) error {
 		return err
 	}
 	x.Paused = l.paused
+	if l.Needs.vaulted() && !e.matcher.hasVault(l.Needs.Vault) {
+		x.Vault = firstOf(l.Needs.Vault, "unnamed")
+	}
 	for _, c := range e.matcher.order {
 		x.Workers += c.workers
 		if why := e.matcher.fits(l.group, c); why != "" {
@@ -60,6 +67,8 @@ func (x *Explanation) sentence(j *Job, now Instant) string {
 		return "its lane is paused: resume it"
 	case j.ReadyAt > now:
 		return fmt.Sprintf("it is not ready before %s: %s", j.ReadyAt.Time().Format("15:04:05.000"), firstOf(j.Reason, "it was submitted with a delay"))
+	case x.Vault != "":
+		return fmt.Sprintf("its key is in the vault %s, which this coordinator does not have: it waits for one that does", x.Vault)
 	case x.Workers == 0:
 		return "no worker is registered"
 	case x.Capable == 0:
@@ -79,7 +88,7 @@ var stateReasons = map[State]string{
 }
 
 // plural puts a Reason's verb into the plural.
-var plural = strings.NewReplacer("does not", "do not", "is not", "are not", "is of", "are of", "takes", "take", "has too", "have too", "lacks", "lack")
+var plural = strings.NewReplacer("does not", "do not", "is not", "are not", "is of", "are of", "is at", "are at", "takes", "take", "has too", "have too", "lacks", "lack")
 
 func (x *Explanation) filters() string {
 	var parts []string

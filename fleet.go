@@ -165,6 +165,25 @@ func (e *engine) assign(wt *waiter, job *Job) bool {
 	return true
 }
 
+// mayRun reports whether the worker may still have the job: between two tries
+// of a claim a pairing can end.
+func (e *engine) mayRun(w *worker, j *Job) bool {
+	l, err := e.ready.lane(j.Lane)
+	return err == nil && w.class != nil && e.matcher.fits(l.group, w.class) == ""
+}
+
+// withdraw ends a claim that its worker may not have any more. One that may yet
+// be stored has used up its ID: what is found for the worker next needs another.
+func (e *engine) withdraw(o *op) {
+	if !o.doubt {
+		e.reclaim(o.waiter)
+		return
+	}
+	e.landed(o.waiter)
+	err := fmt.Errorf("%w: job %s is not for this worker any more: claim again", ErrBusy, o.id)
+	e.out.replies = append(e.out.replies, reply{call: o.waiter.call, err: err})
+}
+
 // held is how many jobs the worker has, or is being given.
 func (w *worker) held() int { return len(w.running) + w.flying }
 

@@ -26,6 +26,16 @@ func (s *submitter) affords(ctx context.Context, price Price) error {
 	return err
 }
 
+// laneWithVault is a lane whose jobs' keys are in a vault.
+func laneWithVault(text, vault string) string {
+	l, err := ParseLane(text)
+	if err != nil {
+		return text // which the engine refuses
+	}
+	l.Needs.Vault = vault
+	return l.String()
+}
+
 // deposit has the vault take in the key of a job in escrow. That of a job that
 // is there already was taken in, and perhaps shredded since.
 func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte) error {

@@ -21,7 +21,12 @@ type Needs struct {
 	Private      bool   // only workers paired with the account
 	Recipients   string // of them, only these: worker IDs joined by ".", sorted; "" for any
 	Labels       string // "k=v,k=v", sorted; the worker must carry each
+	Vault        string // where its key is: see Vault.Names; "" for none, or not known
 }
+
+// vaulted reports whether a coordinator needs a vault to hand the job out. That
+// of jobs that were queued before vaults had names may be any.
+func (n *Needs) vaulted() bool { return n.Vault != "" || n.Encryption && n.Recipients == "" }
 
 // reaches reports whether jobs with these needs may go to the worker, as far
 // as they name any.
@@ -128,6 +133,7 @@ func (l Lane) String() string {
 	add("priv", flag[l.Needs.Private])
 	number("tier", int(l.Needs.Tier))
 	add("to", l.Needs.Recipients)
+	add("vault", l.Needs.Vault)
 	number("vram", int(l.Needs.VRAM))
 	return b.String()
 }
@@ -179,6 +185,8 @@ func (l *Lane) set(key, value string) {
 		n.Tier = Tier(number(8))
 	case "to":
 		n.Recipients = value
+	case "vault":
+		n.Vault = value
 	case "vram":
 		n.VRAM = uint32(number(32))
 	}

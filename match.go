@@ -117,19 +117,24 @@ type matcher struct {
 	classes   map[string]*class
 	order     []*class // by first appearance, so that ties have one order
 	scratch   Ticket
+	vaulted   bool        // the queue has a vault,
+	vaults    []string    // and these are its names
 	wantPage  func(*lane) // is told of a lane whose window should be filled
 }
 
-func newMatcher(s Scheduler) *matcher {
-	m := &matcher{scheduler: s, ready: newReadyIndex(), classes: map[string]*class{}}
+func newMatcher(s Scheduler, vaulted bool) *matcher {
+	m := &matcher{scheduler: s, vaulted: vaulted, ready: newReadyIndex(), classes: map[string]*class{}}
 	m.ready.made = m.linkGroup
 	m.ready.grown = m.groupGrown
 	m.ready.gone = m.unlinkGroup
 	return m
 }
 
-// fits is the scheduler's word, after trust.
+// fits is the scheduler's word, after where the key is, and trust.
 func (m *matcher) fits(g *group, c *class) Reason {
+	if g.Needs.vaulted() && !m.hasVault(g.Needs.Vault) {
+		return ReasonVault
+	}
 	if g.Needs.Private {
 		if _, ok := slices.BinarySearch(c.paired, g.Account); !ok {
 			return ReasonTrust

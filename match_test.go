@@ -54,7 +54,7 @@ func TestPickMutants(t *testing.T) {
 }
 
 func playMatcher(rt *rapid.T, made, after func(*matcher)) string {
-	m := newMatcher(flat{})
+	m := newMatcher(flat{}, true)
 	m.wantPage = func(*lane) {}
 	made(m)
 	const now = Instant(1_000_000_000)

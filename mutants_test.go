@@ -207,6 +207,12 @@ var bugs = []bug{
 			r.info = beat
 		}
 	}}},
+	{invariant: "vault", name: "a queue hands out jobs whose keys are in another's vault", planted: planted{input: func(_ *world, in input) input {
+		if _, ok := in.(inVaults); ok {
+			return inVaults{simVaults}
+		}
+		return in
+	}}},
 	{invariant: "cap", name: "a worker gets what it cannot run", planted: planted{input: func(_ *world, in input) input {
 		if h, ok := in.(inHeartbeat); ok {
 			h.beat.Capabilities.MaxContextTier, h.beat.Capabilities.Models = 4, []string{"*"}

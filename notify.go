@@ -53,6 +53,7 @@ func (q *Queue) follow(ctx context.Context) {
 		}
 		if n%lookRarely == 0 {
 			bounded(ctx, q.lookAtDocs)
+			bounded(ctx, q.lookAtVault)
 			bounded(ctx, peers.look)
 		}
 		bounded(ctx, q.lookAtTopics)
@@ -82,6 +83,14 @@ func (q *Queue) hinted(h Hint) {
 func (q *Queue) lookAtLanes(ctx context.Context) {
 	if heads, err := q.config.Store.Lanes(ctx); err == nil {
 		q.inbox.push(inLanes{heads})
+	}
+}
+
+// lookAtVault tells the engine what the vault opens: others may have given it
+// another name, where two made it at once.
+func (q *Queue) lookAtVault(ctx context.Context) {
+	if names, err := q.vaultNames(ctx); err == nil && names != nil {
+		q.inbox.push(inVaults{names})
 	}
 }
 

@@ -67,6 +67,11 @@ func (e *engine) decide(ent *entry, o *op) (done bool, err error) {
 			e.reclaim(o.waiter)
 			return true, nil
 		}
+		if o.tries > 0 && !e.mayRun(o.waiter.worker, ent.job) {
+			ent.passed = ent.job
+			e.withdraw(o)
+			return true, nil
+		}
 	case opEvent, opReport:
 		if done, err := e.fence(ent.job, o); done {
 			return true, err
@@ -155,7 +160,7 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
 			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
-		case there.Lane != o.draft.Lane || there.Custody != o.draft.Custody:
+		case laneWithVault(there.Lane, "") != laneWithVault(o.draft.Lane, "") || there.Custody != o.draft.Custody:
 			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}
 		return true, nil

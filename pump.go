@@ -23,7 +23,13 @@ type pump struct {
 	shreds map[EffectID]bool
 }
 
-const pumpBatch = 512
+const (
+	pumpBatch = 512
+	// maxAbsent is how many keys wait to be destroyed for a vault that this queue
+	// does not have. The oldest beyond are given up: a vault that comes back
+	// after so many finds by its own sweep whose jobs are over.
+	maxAbsent = 4096
+)
 
 // pumpEffects starts a round if there may be something to do.
 func (e *engine) pumpEffects() {
@@ -59,9 +65,14 @@ func (in inEffects) apply(e *engine) {
 	p.again = len(in.effects) == in.n
 	var order []string
 	byTarget := map[string][]Effect{}
+	var absent []EffectID // of keys in vaults that others have, or nobody
 	for _, f := range in.effects {
 		if f.Kind == EffectShred {
-			e.shred(f)
+			if e.matcher.hasVault(f.vault()) {
+				e.shred(f)
+			} else {
+				absent = append(absent, f.ID)
+			}
 			continue
 		}
 		key := strconv.Itoa(int(f.Kind)) + f.Target
@@ -73,6 +84,10 @@ func (in inEffects) apply(e *engine) {
 		}
 		byTarget[key] = append(byTarget[key], f)
 	}
+	p.stuck += min(len(absent), maxAbsent)
+	if n := len(absent) - maxAbsent; n > 0 {
+		e.commitPump(Change{Drop: absent[:n]}, n)
+	}
 	for _, key := range order {
 		effects := byTarget[key]
 		if effects[0].Kind == EffectStrike {
@@ -82,6 +97,15 @@ func (in inEffects) apply(e *engine) {
 		}
 		e.commitPump(foldAccount(effects), len(effects))
 	}
+}
+
+// vault names the vault that a key is to be destroyed in; "" for any. Before
+// vaults had names the effect named its job.
+func (f *Effect) vault() string {
+	if f.Target == f.ID.Job.String() {
+		return ""
+	}
+	return f.Target
 }
 
 // shred has a job's keys destroyed, unless that is under way or the vault has

@@ -30,9 +30,10 @@ type Queue struct {
 	calls    sync.Pool // of *call
 	nonces   nonces
 	guesses  guesses
-	waiting  atomic.Bool   // a worker waits for a job
-	staffed  atomic.Bool   // there are workers
-	nudge    chan struct{} // receives when others are said to have queued jobs
+	waiting  atomic.Bool              // a worker waits for a job
+	staffed  atomic.Bool              // there are workers
+	vaults   atomic.Pointer[[]string] // the vault's names, as it last said them
+	nudge    chan struct{}            // receives when others are said to have queued jobs
 
 	admin        sync.Mutex    // held while a pairing or pause is written and passed on
 	administered int64         // the adminCounter of what the engine was told
@@ -298,9 +299,6 @@ func (q *Queue) read(out *output) (n int) {
 }
 
 func (q *Queue) shred(ctx context.Context, f Effect) error {
-	if q.config.Vault == nil {
-		return fmt.Errorf("consign: job %s has keys in a vault, and this queue has none: set Config.Vault", f.ID.Job)
-	}
 	ctx, cancel := context.WithTimeout(ctx, shredTimeout)
 	defer cancel()
 	return q.config.Vault.Shred(ctx, f.ID.Job)
@@ -318,7 +316,13 @@ func (q *Queue) recover(ctx context.Context) error {
 		return err
 	}
 	admin, err := q.readAdmin(ctx)
-	q.inbox.first([]input{admin, inLanes{lanes}})
+	first := []input{admin, inLanes{lanes}}
+	if names, err := q.vaultNames(ctx); err == nil {
+		first = append(first, inVaults{names})
+	} else { // jobs that are in no vault go on
+		q.config.Logger.Error("consign: until the vault answers no job is handed out whose key is in it", "error", err)
+	}
+	q.inbox.first(first)
 	return err
 }
 

@@ -44,6 +44,7 @@ const (
 	ReasonLabels       Reason = "lacks a label"
 	ReasonTrust        Reason = "is not paired with the submitter"
 	ReasonKey          Reason = "does not have the job's key"
+	ReasonVault        Reason = "is at a coordinator without the job's vault"
 )
 
 // Ticket is a queued job as a Scheduler sees it.

@@ -236,7 +236,7 @@ func (k ReportKind) String() string { return reportNames[k] }
 type Effect struct {
 	ID     EffectID
 	Kind   EffectKind
-	Target string // an account, a worker ID
+	Target string // an account, a worker ID, a vault
 	Amount int64  // settle, refund: millionths
 	Reason string
 	At     Instant

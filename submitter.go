@@ -99,6 +99,11 @@ func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, e
 		if err := s.affords(ctx, draft.Price); err != nil {
 			return nil, err
 		}
+		vault, err := s.q.vaultName(ctx)
+		if err != nil {
+			return nil, err
+		}
+		draft.Lane = laneWithVault(draft.Lane, vault)
 	}
 	switch spec.Custody {
 	case CustodyEscrow:

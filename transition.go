@@ -269,6 +269,15 @@ func (j *Job) entries(old *Job, ev *Event, now Instant) []LogEntry {
 	return []LogEntry{entry}
 }
 
+// vault names the vault that the job's key is in, as far as its lane says.
+func (j *Job) vault() string {
+	l, err := ParseLane(j.Lane)
+	if err != nil {
+		return ""
+	}
+	return l.Needs.Vault
+}
+
 // effects are what a transition from old to j does elsewhere.
 func (j *Job) effects(old *Job, ev *Event, now Instant) []Effect {
 	var out []Effect
@@ -288,7 +297,7 @@ func (j *Job) effects(old *Job, ev *Event, now Instant) []Effect {
 	}
 	kept := old.AckedAt == 0 && !old.Purged
 	if j.Custody.vaulted() && kept && (j.AckedAt != 0 || j.Purged) {
-		add(EffectShred, j.ID.String(), 0)
+		add(EffectShred, j.vault(), 0)
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -318,7 +319,7 @@ func checkEffects(j, n *Job, ev *Event, now Instant, got []Effect) error {
 	}
 	if j.Custody == CustodyEscrow || j.Custody == CustodyTransit {
 		if forgotten := n.AckedAt != 0 || n.Purged; forgotten && j.AckedAt == 0 && !j.Purged {
-			add(EffectShred, j.ID.String(), 0)
+			add(EffectShred, vaultOf(j), 0)
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -684,4 +685,10 @@ func TestStages(t *testing.T) {
 			t.Errorf("%s: irreversible %v", s, s.Irreversible())
 		}
 	}
+}
+
+// vaultOf reads the vault's name out of a lane, which is a URL query.
+func vaultOf(j *Job) string {
+	q, _ := url.ParseQuery(j.Lane)
+	return q.Get("vault")
 }

@@ -3,6 +3,9 @@ package consign
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 )
 
 // ErrKeyGone: the vault has no key of the job, and never will again: it was
@@ -15,6 +18,12 @@ var ErrKeyGone = errors.New("consign: the job's key is gone")
 //
 // Methods may be called from many goroutines.
 type Vault interface {
+	// Names returns the names of what the vault opens, each of 1 to 64 letters,
+	// digits and dashes. A job that is submitted now gets the first, and is
+	// handed out by coordinators that have it. A name stays with the keys,
+	// wherever their medium is opened and whatever is rotated; a vault that
+	// starts empty has one that no other ever had. It is called once a second.
+	Names(ctx context.Context) ([]string, error)
 	// Key returns the public key that submitters wrap their jobs' keys to, in
 	// the form of seal.PublicKey.Bytes.
 	Key(ctx context.Context) ([]byte, error)
@@ -42,6 +51,74 @@ type Vault interface {
 	// cannot be recovered from the vault's medium. It must succeed where they
 	// are gone already. After an error it is called again.
 	Shred(ctx context.Context, id JobID) error
+}
+
+// isVaultName reports whether s can be the name of a vault.
+func isVaultName(s string) bool {
+	return len(s) <= 64 && s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+}
+
+// vaultNames asks the vault for its names; none where there is no vault. Those
+// that are no names are an error.
+func (q *Queue) vaultNames(ctx context.Context) ([]string, error) {
+	if q.config.Vault == nil {
+		return nil, nil
+	}
+	names, err := q.config.Vault.Names(ctx)
+	if err == nil && (len(names) == 0 || slices.ContainsFunc(names, func(s string) bool { return !isVaultName(s) })) {
+		err = fmt.Errorf("its names are %.80q: use one to 64 letters, digits and dashes for each", names)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("consign: vault: %w", err)
+	}
+	q.vaults.Store(&names)
+	return names, nil
+}
+
+// vaultName names the vault that the key of a new job goes to.
+func (q *Queue) vaultName(ctx context.Context) (string, error) {
+	if names := q.vaults.Load(); names != nil {
+		return (*names)[0], nil
+	}
+	names, err := q.vaultNames(ctx)
+	if err != nil {
+		return "", err
+	}
+	return names[0], nil
+}
+
+// inVaults tells the engine what the queue's vault can open.
+type inVaults struct{ names []string }
+
+func (in inVaults) apply(e *engine) {
+	if slices.Equal(in.names, e.matcher.vaults) {
+		return
+	}
+	for _, g := range e.matcher.openVaults(in.names) {
+		e.matchGroup(g)
+	}
+	e.pump.again = true // keys to destroy may be in one of them
+}
+
+// hasVault reports whether the queue can open what is in the vault of that name.
+func (m *matcher) hasVault(name string) bool {
+	return m.vaulted && (name == "" || slices.Contains(m.vaults, name))
+}
+
+// openVaults takes in the vaults' names, and returns the groups that this
+// touched.
+func (m *matcher) openVaults(names []string) (touched []*group) {
+	m.vaults = names
+	for _, g := range m.ready.sortedGroups() {
+		if g.Needs.Vault != "" {
+			m.unlinkGroup(g)
+			m.linkGroup(g)
+			touched = append(touched, g)
+		}
+	}
+	return touched
 }
 
 // SealRequest is a payload to seal at intake, and what its header has to say.

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 MODEL=$PWD/docs/spec/lease.pml
-MUTANTS=(NOFENCE BLIND NOGUARD EARLYACK STALE SELFISH)
+MUTANTS=(NOFENCE BLIND NOGUARD EARLYACK STALE SELFISH RENAME)
 
 # check ENDS DEFINES... prints what Spin's verifier says of the model. ENDS is
 # -E where a run that cannot go on is no error.

@@ -1,5 +1,7 @@
 package vault
 
+import "context"
+
 import "github.com/consignq/consign"
 
 // What the suites of package vaulttest are run against.
@@ -10,3 +12,6 @@ func OpenStorage(dir string) (Storage, error) {
 	s, _, err := openSlots(dir)
 	return s, err
 }
+
+// GiveName has a vault name its storage once more.
+func GiveName(ctx context.Context, v *Vault) error { return v.giveName(ctx) }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,25 +49,64 @@ func (v *Vault) RotateKey(ctx context.Context) error {
 	return v.loadOwn(ctx)
 }
 
+// nameLabel begins the header of a record that names the vault; 16 random bytes
+// follow, which are the name.
+const nameLabel = "consign/vault/v1"
+
+// giveName gives a vault that has no name one, for as long as its medium lasts.
+// Where two processes do so at once it has two, and both open all of it.
+func (v *Vault) giveName(ctx context.Context) error {
+	r := Record{At: v.now()}
+	_, _ = rand.Read(r.Header[copy(r.Header[:], nameLabel):])
+	if err := v.keep(ctx, r, secret{}); err != nil {
+		return err
+	}
+	return v.loadOwn(ctx)
+}
+
+// name is what a record names the vault; "" for one that is a key.
+func (r Record) name() string {
+	label, id := r.Header[:len(nameLabel)], r.Header[len(nameLabel):]
+	if string(label) != nameLabel {
+		return ""
+	}
+	return hex.EncodeToString(id)
+}
+
+// Names implements consign.Vault. The first is the oldest.
+func (v *Vault) Names(ctx context.Context) ([]string, error) {
+	if err := v.loadOwn(ctx); err != nil {
+		return nil, err
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.names, nil
+}
+
 // loadOwn reads the vault's keys, of which another process may have made some.
 func (v *Vault) loadOwn(ctx context.Context) error {
 	all, err := v.kept(ctx, consign.JobID{})
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(all, func(a, b kept) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), bytes.Compare(a.Header[:], b.Header[:]))
+	})
 	var own []ownKey
+	var names []string
 	for _, k := range all {
-		if k.key == nil {
+		switch {
+		case k.key != nil:
+			own = append(own, ownKey{k.key, k.Record})
+		case k.name() != "":
+			names = append(names, k.name())
+		default:
 			return errors.New("vault: a record of the vault itself holds no key")
 		}
-		own = append(own, ownKey{k.key, k.Record})
 	}
-	slices.SortFunc(own, func(a, b ownKey) int {
-		return cmp.Or(cmp.Compare(a.record.At, b.record.At), bytes.Compare(a.record.Header[:], b.record.Header[:]))
-	})
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.own = own
+	v.own, v.names = own, names
 	return nil
 }
 

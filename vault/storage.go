@@ -52,8 +52,8 @@ const (
 
 // Record is an encrypted secret, and what is said of it in the open.
 type Record struct {
-	Job    consign.JobID // zero: a key of the vault itself
-	Header [32]byte      // SHA-256 of H, or the key's ID
+	Job    consign.JobID // zero: a key of the vault itself, or its name
+	Header [32]byte      // SHA-256 of H, or the key's ID, or the name
 	At     consign.Instant
 	Sealed []byte
 }

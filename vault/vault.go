@@ -115,9 +115,10 @@ type Vault struct {
 
 	rekeying sync.Mutex // one at a time: it decides which keys are dropped
 
-	mu  sync.RWMutex // read-locked by what reads or writes records under kek
-	kek KEK
-	own []ownKey // oldest first
+	mu    sync.RWMutex // read-locked by what reads or writes records under kek
+	kek   KEK
+	own   []ownKey // oldest first
+	names []string // likewise, never modified
 
 	bundles bundles
 }
@@ -148,6 +149,11 @@ func New(ctx context.Context, s Storage, k KEK, c Config) (*Vault, error) {
 	}
 	if err := v.loadOwn(ctx); err != nil {
 		return nil, err
+	}
+	if len(v.names) == 0 {
+		if err := v.giveName(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if len(v.own) == 0 || v.own[len(v.own)-1].Public().KEM() != c.KEM {
 		if err := v.RotateKey(ctx); err != nil {

@@ -5,7 +5,9 @@
    A coordinator decides on its last look at the job and then commits, so that
    anything may come between. The store compares versions, and judges guards at
    the commit. A renewal moves no version. Coordinators and workers may crash,
-   and answers may be lost: then a worker asks again, whoever answers.
+   and answers may be lost: then a worker asks again, whoever answers. The answer
+   of the store may be lost too, and what it was asked for be done later, or never:
+   then the coordinator looks, and tries again under the same change ID.
 
    Each of these takes out one thing that the protocol rests on, and has to fail:
    -DNOFENCE   a completion is taken without a look at its claim
@@ -13,7 +15,8 @@
    -DNOGUARD   a reaper compares the version alone, which a renewal does not move
    -DEARLYACK  a completion is acknowledged before it is committed
    -DSTALE     a completion is refused on an old look
-   -DSELFISH   a coordinator reaps only the claims that it has handed out */
+   -DSELFISH   a coordinator reaps only the claims that it has handed out
+   -DRENAME    a second try of a claim has another change ID than the first */
 
 #ifndef WORKERS
 #define WORKERS 2
@@ -23,6 +26,8 @@
 #define MAXRENEWALS  1
 #define MAXCRASHES   1 /* of workers */
 #define MAXLOSSES    1 /* of answers */
+#define MAXDOUBTS    1 /* claims whose outcome their coordinator does not know; a run has
+                          these or other faults, for one machine's memory */
 
 mtype = { QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED };
 
@@ -30,6 +35,11 @@ mtype = { QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED };
 mtype state = QUEUED;
 byte version, token, faults;
 bool lapsed; /* the lease has ended by the store's clock */
+byte change; /* the name of the claim that wrote it last; 0: another change did */
+
+/* a claim that is late: it is done or dropped by the world */
+bool late;
+byte lateVersion, lateToken, lateChange;
 
 /* what is known from outside */
 byte held[WORKERS];      /* the claim that a worker believes in; 0: none */
@@ -38,7 +48,7 @@ byte results, resultOf;  /* how many were accepted, and whose is the job's */
 byte acknowledged;       /* the claim whose completion was acknowledged */
 bool cancelled;          /* the cancel was acknowledged */
 bool dead[COORDINATORS];
-byte renewals, crashes, losses;
+byte renewals, crashes, losses, doubts, names;
 bool decided, asked;     /* whether to cancel; to cancel */
 
 #define ENDED(s) (s == COMPLETED || s == FAILED || s == CANCELLED)
@@ -52,9 +62,9 @@ bool decided, asked;     /* whether to cancel; to cancel */
 #endif
 
 /* the answer comes, or is lost */
-#define ANSWER(what) if :: what :: losses < MAXLOSSES -> losses++ fi
+#define ANSWER(what) if :: what :: losses < MAXLOSSES && doubts == 0 -> losses++ fi
 
-#define WRITE(to) assert(!ENDED(state)); state = to; version++
+#define WRITE(to) assert(!ENDED(state)); state = to; version++; change = 0
 
 inline look() { s = state; v = version; t = token }
 
@@ -66,8 +76,16 @@ inline fault() {
   fi
 }
 
+/* a claim is written */
+inline take(as, name) { WRITE(RUNNING); token = as; change = name; lapsed = false }
+
+/* the commit is asked for, and the store does not say whether it was done */
+#define MAYDOUBT (doubts < MAXDOUBTS && losses == 0 && crashes == 0 && renewals == 0 && faults == 0 && me == 1)
+inline doubt(as, name) { doubts++; late = true; lateVersion = v; lateToken = as; lateChange = name }
+
 proctype coordinator(byte me) {
   mtype s = QUEUED; byte v, t; /* its last look */
+  byte mine, name;             /* a claim in doubt, and the name of its change */
   byte own;                    /* the last claim that it has handed out */
   byte w, claim;
 
@@ -81,10 +99,40 @@ proctype coordinator(byte me) {
      atomic {
        if
        :: !dead[me] && version == v && held[w] == 0 ->
-          WRITE(RUNNING); tokens++; token = tokens; lapsed = false; own = token;
-          ANSWER(held[w] = token); look()
+          tokens++; names++; own = tokens;
+          if
+          :: take(tokens, names); ANSWER(held[w] = token)
+          :: MAYDOUBT -> doubt(tokens, names); mine = tokens; name = names
+          fi;
+          look()
        :: else -> look()
-       fi }
+       fi };
+     do /* in doubt: look, and try again */
+     :: mine == 0 || dead[me] -> mine = 0; break
+     :: atomic { mine != 0 && !dead[me] -> look();
+          if
+          :: state == RUNNING && change == name -> /* it was done */
+             if :: held[w] == 0 -> ANSWER(held[w] = mine) :: else fi; mine = 0
+          :: s == QUEUED -> skip
+          :: else ->
+             assert(!(state == RUNNING && token == mine)); /* who is told that there was nothing has nothing */
+             mine = 0
+          fi };
+        atomic {
+          if
+          :: mine != 0 && !dead[me] ->
+#ifdef RENAME
+             names++; name = names;
+#endif
+             if
+             :: version == v && held[w] == 0 -> take(mine, name); ANSWER(held[w] = mine); mine = 0; look()
+             :: version == v && held[w] != 0 -> mine = 0 /* nobody waits for it */
+             :: else -> skip
+             fi
+          :: else -> skip
+          fi }
+     od;
+     name = 0
 
   /* complete, fail, and the fence before both */
   :: atomic { !dead[me] && (held[0] != 0 || held[WORKERS-1] != 0 || held[WORKERS/2] != 0) ->
@@ -127,7 +175,7 @@ proctype coordinator(byte me) {
      fi
 
   /* renew: in the store, by claim, without a version */
-  :: atomic { !dead[me] && renewals < MAXRENEWALS ->
+  :: atomic { !dead[me] && renewals < MAXRENEWALS && doubts == 0 ->
        select(w : 0 .. WORKERS-1);
        if
        :: held[w] != 0 && CURRENT(w) && lapsed -> renewals++; lapsed = false
@@ -167,10 +215,16 @@ again: skip
 proctype world() {
   do
   :: atomic { state == RUNNING && !lapsed -> lapsed = true }
-  :: atomic { crashes < MAXCRASHES && held[0] != 0 -> crashes++; held[0] = 0 }
-  :: atomic { crashes < MAXCRASHES && held[WORKERS-1] != 0 -> crashes++; held[WORKERS-1] = 0 }
+  :: atomic { crashes < MAXCRASHES && doubts == 0 && held[0] != 0 -> crashes++; held[0] = 0 }
+  :: atomic { crashes < MAXCRASHES && doubts == 0 && held[WORKERS-1] != 0 -> crashes++; held[WORKERS-1] = 0 }
   :: atomic { !dead[0] && !dead[1] -> dead[0] = true } /* the other one goes on */
   :: atomic { !decided -> decided = true; if :: asked = true :: skip fi }
+  :: atomic { late ->
+       if
+       :: version == lateVersion -> take(lateToken, lateChange)
+       :: skip /* never */
+       fi;
+       late = false; lateVersion = 0; lateToken = 0; lateChange = 0 }
   :: OVER -> break
   od
 }

@@ -80,6 +80,9 @@ func (v *Vault) Release(ctx context.Context, r consign.KeyRelease) ([]byte, erro
 	})
 }
 
+// Names implements consign.Vault.
+func (v *Vault) Names(context.Context) ([]string, error) { return []string{"testkit"}, nil }
+
 // Key implements consign.Vault.
 func (v *Vault) Key(context.Context) ([]byte, error) { return []byte("testkit: the vault's key"), nil }
 

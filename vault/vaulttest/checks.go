@@ -3,6 +3,8 @@ package vaulttest
 import (
 	"bytes"
 	"errors"
+	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,22 @@ var contract = []check[consign.Vault]{
 		}
 		if again := must[[]byte](t)(v.Key(t.Context())); !bytes.Equal(again, first) {
 			t.Fatalf("it is another key each time")
+		}
+	}},
+
+	{"Names", "Names returns the names of what the vault opens, each of 1 to 64 letters, digits and dashes.", func(t tester, v consign.Vault) {
+		first := must[[]string](t)(v.Names(t.Context()))
+		if len(first) == 0 {
+			t.Fatalf("it has none")
+		}
+		for _, name := range first {
+			if !regexp.MustCompile(`^[-0-9A-Za-z]{1,64}$`).MatchString(name) {
+				t.Fatalf("%q is no name", name)
+			}
+		}
+		ok(t, newDeposit(t, v, consign.NewJobID()).into(t, v))
+		if again := must[[]string](t)(v.Names(t.Context())); !slices.Equal(again, first) {
+			t.Fatalf("they were %q and are %q", first, again)
 		}
 	}},
 

@@ -203,6 +203,7 @@ type Explanation struct {
 	Idle     int            `json:"idle"`
 	Filtered map[string]int `json:"filtered,omitempty"`
 	Paused   bool           `json:"paused,omitempty"`
+	Vault    string         `json:"vault,omitempty"`
 }
 
 // NewExplanation makes the wire's form.
@@ -211,7 +212,7 @@ func NewExplanation(x consign.Explanation) Explanation {
 	for why, n := range x.Filtered {
 		filtered[string(why)] = n
 	}
-	return Explanation{x.Job, Status(x.State), State(x.State), x.Reason, x.Workers, x.Capable, x.Idle, filtered, x.Paused}
+	return Explanation{x.Job, Status(x.State), State(x.State), x.Reason, x.Workers, x.Capable, x.Idle, filtered, x.Paused, x.Vault}
 }
 
 // Value turns it back.
@@ -221,7 +222,7 @@ func (x Explanation) Value() consign.Explanation {
 		filtered[consign.Reason(why)] = n
 	}
 	return consign.Explanation{Job: x.Job, State: consign.State(x.State), Reason: x.Reason, Workers: x.Workers, Capable: x.Capable, Idle: x.Idle,
-		Filtered: filtered, Paused: x.Paused}
+		Filtered: filtered, Paused: x.Paused, Vault: x.Vault}
 }
 
 // Keys is a consign.Keys.
