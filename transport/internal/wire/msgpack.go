@@ -20,20 +20,26 @@ const (
 
 var errShort = errors.New("it ends early")
 
-// checkMsgpack reports why data is not one well-formed msgpack value. The
-// decoder recurses with the nesting and believes lengths, so neither may be
-// what a stranger wishes.
+// checkMsgpack reports why data is not one well-formed msgpack value.
 func checkMsgpack(data []byte) error {
+	rest, err := skipMsgpack(data)
+	if err == nil && len(rest) != 0 {
+		err = errors.New("it goes on after its value")
+	}
+	return err
+}
+
+// skipMsgpack returns what follows the well-formed msgpack value that data
+// begins with. The decoder recurses with the nesting and believes lengths, so
+// neither may be what a stranger wishes.
+func skipMsgpack(data []byte) (rest []byte, err error) {
 	var left [maxDepth + 1]uint64 // values that each level still has to hold
 	left[0] = 1
 	total := uint64(1)
 	for depth := 0; ; {
 		for left[depth] == 0 {
 			if depth == 0 {
-				if len(data) != 0 {
-					return errors.New("it goes on after its value")
-				}
-				return nil
+				return data, nil
 			}
 			depth--
 		}
@@ -41,13 +47,13 @@ func checkMsgpack(data []byte) error {
 		bytes, values, err := msgpackHead(&data)
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case bytes > uint64(len(data)), values > uint64(len(data)):
-			return errShort
+			return nil, errShort
 		case total+values > maxValues, values > maxList:
-			return fmt.Errorf("it holds more than %d values, or %d in one list", maxValues, maxList)
+			return nil, fmt.Errorf("it holds more than %d values, or %d in one list", maxValues, maxList)
 		case values > 0 && depth == maxDepth:
-			return fmt.Errorf("it nests deeper than %d levels", maxDepth)
+			return nil, fmt.Errorf("it nests deeper than %d levels", maxDepth)
 		}
 		data = data[bytes:]
 		total += values
