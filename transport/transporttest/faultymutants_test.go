@@ -111,7 +111,8 @@ type mixes struct {
 }
 
 func (s *mixes) Complete(ctx context.Context, c consign.Completion) error {
-	if last := s.last.Swap(&c.Result); last != nil {
+	own := c.Result
+	if last := s.last.Swap(&own); last != nil {
 		c.Result = *last
 	}
 	return s.Session.Complete(ctx, c)

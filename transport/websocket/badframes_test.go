@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -394,6 +395,50 @@ func TestHandshakes(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.StatusCode != c.status {
 			t.Errorf("%s: %s, want %d", c.name, resp.Status, c.status)
+		}
+	}
+}
+
+// A browser's page opens no connection unless it is the coordinator's own; a name
+// that its maker has pointed here does not make it that.
+func TestPages(t *testing.T) {
+	for _, c := range []struct {
+		origins      []string
+		host, origin string
+		allowed      bool
+	}{
+		{nil, "queue.example", "", true},
+		{nil, "queue.example", "https://evil.example", false},
+		{nil, "queue.example", "https://queue.example", false}, // rebound
+		{nil, "127.0.0.1:8080", "http://127.0.0.1:8080", true},
+		{nil, "[::1]:8080", "http://[::1]:8080", true},
+		{nil, "localhost:8080", "http://LOCALHOST:8080", true},
+		{nil, "127.0.0.1:8080", "http://127.0.0.1:9090", false},
+		{nil, "127.0.0.1:8080", "null", false},
+		{nil, "127.0.0.1:8080", "http://[", false},
+		{[]string{"https://queue.example"}, "queue.example", "https://Queue.example", true},
+		{[]string{"https://queue.example"}, "127.0.0.1", "http://127.0.0.1", false},
+		{[]string{"https://queue.example"}, "queue.example", "http://queue.example", false},
+		{[]string{"https://queue.example"}, "queue.example", "", true},
+	} {
+		h, err := websocket.NewHandler(websocket.Config{Workers: struct{ consign.WorkerAPI }{}, Origins: c.origins})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, websocket.Path, nil)
+		r.Host = c.host
+		r.Header.Set("Sec-WebSocket-Protocol", "consign.v1.json")
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		want := http.StatusForbidden
+		if c.allowed {
+			want = http.StatusUpgradeRequired // there is no handshake beyond it
+		}
+		if w.Code != want {
+			t.Errorf("a page of %q at %q: %d %s, want %d", c.origin, c.host, w.Code, w.Body, want)
 		}
 	}
 }
