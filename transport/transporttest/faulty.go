@@ -167,7 +167,9 @@ func audit(q *consign.Queue, account string, ids []consign.JobID) error {
 			if err != nil {
 				return err
 			}
-			seen[e.Event]++
+			if e.Event != consign.EventReport || e.Report == consign.ReportPart { // a worker notes in the log what it could not send
+				seen[e.Event]++
+			}
 		}
 		if seen[consign.EventComplete] != 1 || seen[consign.EventReport] > seen[consign.EventClaim] || seen[consign.EventLeaseLost] > 0 {
 			errs = append(errs, fmt.Errorf("the log of job %d has %v: accepted once, reported once an attempt, and no lease lost were due", i, seen))

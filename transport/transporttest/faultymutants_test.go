@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -44,10 +45,19 @@ func TestWhatBreaksUnderFaultsIsCaught(t *testing.T) {
 // until one of the networks shows it.
 func suspect(t *testing.T, name string, run func(*Middle) error) {
 	t.Helper()
-	// So many that each wrong is done, whatever the order of the calls.
-	for _, f := range []faults{{name: "lost", lost: 0.5}, {name: "twice", twice: 1}} {
+	// So many faults, and so often, that each wrong is done, whatever the order of
+	// the calls.
+	for try := range 10 {
+		f := faults{name: "lost", lost: 0.5}
+		if try%2 == 1 {
+			f = faults{name: "twice", twice: 1}
+		}
 		var err error
-		synctest.Test(t, func(t *testing.T) { err = run(newMiddle(t, f)) })
+		synctest.Test(t, func(t *testing.T) {
+			m := newMiddle(t, f)
+			m.random = rand.New(rand.NewPCG(uint64(try), 3)) //nolint:gosec // a test's
+			err = run(m)
+		})
 		if err != nil {
 			t.Logf("%s: caught by %q: %.160v", name, f.name, err)
 			return
