@@ -34,6 +34,7 @@ type Proxy struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	broken int
+	count  int // of faults
 	whole  bool
 	now    context.Context // ends with the connections that there are
 	cut    context.CancelFunc
@@ -78,6 +79,13 @@ func (p *Proxy) Broken() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.broken
+}
+
+// Faults is how many faults there were, of any kind.
+func (p *Proxy) Faults() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
 }
 
 // Cut breaks every connection that there is.
@@ -167,6 +175,9 @@ func (p *Proxy) draw(n int) (delay time.Duration, slice, reset, half bool) {
 	half = !reset && p.random.Float64() < p.faults.HalfOpen
 	if reset || half {
 		p.broken++
+	}
+	if delay > 0 || slice || reset || half {
+		p.count++
 	}
 	return delay, slice, reset, half
 }

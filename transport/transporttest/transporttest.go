@@ -15,6 +15,9 @@
 //		return mytransport.Dial(srv.URL)
 //	}
 //
+// FaultyWorker and FaultySubmitter run jobs with a bad network between both ends,
+// a Middle, that the transport is dialled through.
+//
 // The backends are scripts, so that the suite knows what has to arrive; at the
 // end comes a real queue. Each subtest quotes the sentence of the contract that
 // it checks. What has to happen may take seconds, and what must not is waited

@@ -16,3 +16,15 @@ func TestSubmitter(t *testing.T) {
 func TestWorker(t *testing.T) {
 	transporttest.Worker(t, func(_ testing.TB, backend consign.WorkerAPI) consign.WorkerAPI { return backend })
 }
+
+func TestFaultyWorker(t *testing.T) {
+	transporttest.FaultyWorker(t, func(_ testing.TB, m *transporttest.Middle, backend consign.WorkerAPI) consign.WorkerAPI {
+		return m.Worker(backend)
+	})
+}
+
+func TestFaultySubmitter(t *testing.T) {
+	transporttest.FaultySubmitter(t, func(_ testing.TB, m *transporttest.Middle, backend consign.SubmitterAPI) consign.SubmitterAPI {
+		return m.Submitter(backend)
+	})
+}

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	ws "github.com/coder/websocket"
 
@@ -17,10 +20,10 @@ import (
 )
 
 // goodFrames are frames of a worker that a queue would look into, about a claim
-// of another worker's.
-func goodFrames(other consign.Claim) []any {
+// of another worker's, all with one number.
+func goodFrames(other consign.Claim, id uint64) []any {
 	claim, job := wire.NewClaim(other), other.Job
-	head := func(kind string) wire.Frame { return wire.Frame{Type: kind, ID: 7} }
+	head := func(kind string) wire.Frame { return wire.Frame{Type: kind, ID: id} }
 	caps := wire.Capabilities(anyTask(1))
 	return []any{
 		wire.RegisterFrame{Frame: head(wire.FrameRegister), Registration: wire.Registration{Algorithm: "ed25519", PublicKey: make([]byte, 32), Origin: "http://x", Nonce: []byte("n"), Signature: make([]byte, 64), Capabilities: caps}},
@@ -44,16 +47,20 @@ func badFrames(t *testing.T, codec wire.Codec, other consign.Claim) (bad [][]byt
 		}
 		bad = append(bad, data)
 	}
-	for _, good := range goodFrames(other) {
-		data, err := codec.Encode(good)
-		if err != nil {
-			t.Fatal(err)
+	id := uint64(1 << 20) // each has a number of its own, so that it is not refused for that
+	next := func() uint64 { id++; return id }
+	for i, good := range goodFrames(other, 0) {
+		whole := func() []byte {
+			data, err := codec.Encode(goodFrames(other, next())[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes.TrimSpace(data)
 		}
-		data = bytes.TrimSpace(data)
-		for n := range data { // cut short anywhere
-			bad = append(bad, data[:n])
+		for n := range whole() { // cut short anywhere
+			bad = append(bad, whole()[:n])
 		}
-		bad = append(bad, append(bytes.Clone(data), data...), append(bytes.Clone(data), 0xc1))
+		bad = append(bad, append(whole(), 0xc1), append(whole(), whole()[:9]...))
 		var members map[string]any
 		text, _ := json.Marshal(good)
 		if err := json.Unmarshal(text, &members); err != nil {
@@ -64,12 +71,11 @@ func badFrames(t *testing.T, codec wire.Codec, other consign.Claim) (bad [][]byt
 				if fmt.Sprintf("%T", wrong) == fmt.Sprintf("%T", value) {
 					continue
 				}
-				spoilt := map[string]any{name: wrong}
+				spoilt := map[string]any{"id": next()}
 				for other, v := range members {
-					if other != name {
-						spoilt[other] = v
-					}
+					spoilt[other] = v
 				}
+				spoilt[name] = wrong
 				text, _ := json.Marshal(spoilt) // the JSON forms of bytes and words are texts
 				if codec == wire.JSON {
 					bad = append(bad, text)
@@ -79,13 +85,16 @@ func badFrames(t *testing.T, codec wire.Codec, other consign.Claim) (bad [][]byt
 		switch members["type"] {
 		case wire.FrameAck, wire.FrameHeartbeat:
 		default: // another's claim, a code that nobody made, a second registration
-			bad = append(bad, data)
+			bad = append(bad, whole())
+		}
+		if codec == wire.JSON { // a message has one frame
+			bad = append(bad, append(whole(), whole()...))
 		}
 	}
 	for _, v := range []any{map[string]any{}, map[string]any{"type": ""}, map[string]any{"type": "job_assign", "id": 1}, map[string]any{"type": "Register"},
 		map[string]any{"type": strings.Repeat("x", 1<<16)}, map[string]any{"type": "claim"}, map[string]any{"type": "claim", "id": 0},
-		map[string]any{"type": "job_release", "id": 7, "claim_id": "00", "job_id": "x"}, map[string]any{"type": "heartbeat", "id": 7, "capabilities": map[string]any{"kinds": []string{"TASK"}, "max_context_tier": 9, "slots": 1}},
-		map[string]any{"type": "heartbeat", "id": 7, "nobody": "knows this"}, map[string]any{"type": "pair", "id": 7, "code": strings.Repeat("B", 1<<16)},
+		map[string]any{"type": "job_release", "id": next(), "claim_id": "00", "job_id": "x"}, map[string]any{"type": "heartbeat", "id": next(), "capabilities": map[string]any{"kinds": []string{"TASK"}, "max_context_tier": 9, "slots": 1}},
+		map[string]any{"type": "heartbeat", "id": next(), "nobody": "knows this"}, map[string]any{"type": "pair", "id": next(), "code": strings.Repeat("B", 1<<16)},
 		[]any{}, "text", 7, true} {
 		add(v)
 	}
@@ -95,6 +104,11 @@ func badFrames(t *testing.T, codec wire.Codec, other consign.Claim) (bad [][]byt
 			bad = append(bad, []byte(text))
 		}
 	} else {
+		ping, err := codec.Encode(wire.Frame{Type: wire.FramePing})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad = append(bad, bytes.Repeat(ping, wire.MaxFrames+1), append(bytes.Repeat(ping, 9), 0xc1), bytes.Repeat([]byte{0x80}, 1<<20))
 		bad = append(bad, bytes.Repeat([]byte{0x91}, 100_000), []byte{0xdd, 0xff, 0xff, 0xff, 0xff}, []byte{0xc6, 0xff, 0xff, 0xff, 0xff}, []byte{0xc7, 1, 2, 3}, []byte{0xc1})
 	}
 	return bad
@@ -139,6 +153,9 @@ func TestBadFrames(t *testing.T) {
 				}
 				if f.Error.Code == "" || f.Error.Code == wire.CodeInternal || f.Error.Detail == "" || f.Error.Remedy == "" {
 					t.Errorf("%.200q is answered with %+v", data, f.Error)
+				}
+				if strings.Contains(f.Error.Detail, "of another request") {
+					t.Errorf("%.200q is refused for its number", data)
 				}
 			}
 			after, err := api.Get(t.Context(), id)
@@ -216,24 +233,111 @@ func TestUnregistered(t *testing.T) {
 	}
 }
 
-// A number names one request until that is answered, so that cancel takes back
-// what it means.
+// A request is carried out once: again it has the same answer, and another one
+// under its number, or below it, has none.
 func TestNumbers(t *testing.T) {
 	q := startQueue(t, consign.Config{})
+	api := q.Submitter("acme")
 	r := rawWorker(t, serve(t, websocket.Config{Workers: q}), q)
-	r.send(map[string]any{"type": "claim", "id": 2})
-	r.send(map[string]any{"type": "claim", "id": 2})
-	if f := r.receive(); f["type"] != "error" || f["error"].(map[string]any)["field"] != "id" {
-		t.Errorf("a number of a request that waits: %v", f)
+	refused := func(what string, frame map[string]any) {
+		t.Helper()
+		r.send(frame)
+		if f := r.receive(); f["type"] != "error" || f["error"].(map[string]any)["field"] != "id" {
+			t.Errorf("%s is answered with %v", what, f)
+		}
 	}
+	claim := func(id int) map[string]any { return map[string]any{"type": "claim", "id": id} }
+	r.send(claim(2))
+	r.send(claim(2)) // it waits, and is answered once
+	refused("another request under a number", map[string]any{"type": "job_release", "id": 2})
 	r.send(map[string]any{"type": "cancel", "id": 2})
-	if f := r.receive(); f["type"] != "ack" || f["id"] != 2.0 {
-		t.Errorf("a request that was taken back is answered with %v", f)
+	for range 2 {
+		if f := r.receive(); f["type"] != "ack" || f["id"] != 2.0 {
+			t.Errorf("a request that was taken back is answered with %v", f)
+		}
+		r.send(claim(2))
 	}
-	r.send(map[string]any{"type": "claim", "id": 2})
-	id := submit(t, q.Submitter("acme"), 1, "a job")[0]
-	if f := r.receive(); f["type"] != "job_assign" || f["id"] != 2.0 || f["job_id"] != id.String() {
-		t.Errorf("the number's next request is answered with %v", f)
+	r.receive()
+	ids := submit(t, api, 2, "a job")
+	r.send(claim(5))
+	first := r.receive()
+	if first["type"] != "job_assign" || first["id"] != 5.0 {
+		t.Errorf("the next request is answered with %v", first)
+	}
+	for range 3 { // and again
+		r.send(claim(5))
+		if f := r.receive(); fmt.Sprint(f) != fmt.Sprint(first) {
+			t.Errorf("again it is answered with %v", f)
+		}
+	}
+	refused("a number below the highest", claim(4))
+	refused("the number of the registration", claim(1))
+	if n := running(t, api, ids); n != 1 {
+		t.Errorf("%d jobs are running: the claim was carried out twice", n)
+	}
+	for id := 6; id < 106; id++ { // by when the answer is forgotten
+		r.send(map[string]any{"type": "heartbeat", "id": id, "capabilities": map[string]any{"kinds": []string{consign.KindTask}, "max_context_tier": 4, "slots": 1}})
+		r.receive()
+	}
+	refused("a request that was answered long ago", claim(5))
+}
+
+// running is how many of the jobs have been claimed.
+func running(t *testing.T, api consign.SubmitterAPI, ids []consign.JobID) (n int) {
+	t.Helper()
+	for _, id := range ids {
+		job, err := api.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if job.State == consign.StateRunning {
+			n++
+		}
+	}
+	return n
+}
+
+// What an earlier connection has sent, and comes late on another one, is not
+// carried out: the numbers of a dialer rise over its connections.
+func TestNumbersOverConnections(t *testing.T) {
+	q := startQueue(t, consign.Config{NoReceipts: true, Lease: time.Hour})
+	var mu sync.Mutex
+	var late []byte // a claim of the first connection
+	url := relay(t, serve(t, websocket.Config{Workers: q}), func(message []byte) int {
+		mu.Lock()
+		defer mu.Unlock()
+		if late == nil && bytes.Contains(message, []byte(`"type":"claim"`)) {
+			late = bytes.Clone(message)
+		}
+		return 1
+	})
+	api := dial(t, websocket.DialConfig{URL: url, JSON: true})
+	register(t, api, sign.Generate(), 1)
+	first := register(t, api, sign.Generate(), 1)
+	ids := submit(t, q.Submitter("acme"), 2, "a job")
+	a, err := first.Claim(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := dialRaw(t, url, "consign.v1.json")
+	reg := wire.RegisterFrame{Frame: wire.Frame{Type: wire.FrameRegister, ID: 1000}, Registration: wire.NewRegistration(registration(t, q, sign.Generate(), 1, "http://x"))}
+	r.send(reg)
+	r.receive()
+	mu.Lock()
+	r.send(json.RawMessage(late))
+	mu.Unlock()
+	if f := r.receive(); f["type"] != "error" || f["error"].(map[string]any)["field"] != "id" {
+		t.Errorf("a claim of an earlier connection is answered with %v", f)
+	}
+	if n := running(t, q.Submitter("acme"), ids); n != 1 {
+		t.Errorf("%d jobs are running: the claim was carried out again", n)
+	}
+	if err := first.Release(t.Context(), consign.Release{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}}); err != nil {
+		t.Error(err)
+	}
+	var frame wire.Frame
+	if err := wire.JSON.DecodeAnswer(late, &frame); err != nil || frame.ID != 5 { // after two registrations
+		t.Errorf("the first claim of the second connection has number %d, %v", frame.ID, err)
 	}
 }
 
@@ -295,13 +399,57 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
+// A browser's page opens no connection unless it is the coordinator's own; a name
+// that its maker has pointed here does not make it that.
+func TestPages(t *testing.T) {
+	for _, c := range []struct {
+		origins      []string
+		host, origin string
+		allowed      bool
+	}{
+		{nil, "queue.example", "", true},
+		{nil, "queue.example", "https://evil.example", false},
+		{nil, "queue.example", "https://queue.example", false}, // rebound
+		{nil, "127.0.0.1:8080", "http://127.0.0.1:8080", true},
+		{nil, "[::1]:8080", "http://[::1]:8080", true},
+		{nil, "localhost:8080", "http://LOCALHOST:8080", true},
+		{nil, "127.0.0.1:8080", "http://127.0.0.1:9090", false},
+		{nil, "127.0.0.1:8080", "null", false},
+		{nil, "127.0.0.1:8080", "http://[", false},
+		{[]string{"https://queue.example"}, "queue.example", "https://Queue.example", true},
+		{[]string{"https://queue.example"}, "127.0.0.1", "http://127.0.0.1", false},
+		{[]string{"https://queue.example"}, "queue.example", "http://queue.example", false},
+		{[]string{"https://queue.example"}, "queue.example", "", true},
+	} {
+		h, err := websocket.NewHandler(websocket.Config{Workers: struct{ consign.WorkerAPI }{}, Origins: c.origins})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, websocket.Path, nil)
+		r.Host = c.host
+		r.Header.Set("Sec-WebSocket-Protocol", "consign.v1.json")
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		want := http.StatusForbidden
+		if c.allowed {
+			want = http.StatusUpgradeRequired // there is no handshake beyond it
+		}
+		if w.Code != want {
+			t.Errorf("a page of %q at %q: %d %s, want %d", c.origin, c.host, w.Code, w.Body, want)
+		}
+	}
+}
+
 // FuzzFrame: any message gets an answer, and the connection lives on.
 func FuzzFrame(f *testing.F) {
 	conns := map[wire.Codec]*raw{}
 	url := serve(f, websocket.Config{Workers: startQueue(f, consign.Config{})})
 	for _, codec := range []wire.Codec{wire.JSON, wire.Msgpack} {
 		conns[codec] = registeredAs(f, url, codec, challenger(f, url))
-		for _, good := range goodFrames(consign.Claim{Job: consign.JobID{1}, Claim: consign.ClaimID{2}}) {
+		for _, good := range goodFrames(consign.Claim{Job: consign.JobID{1}, Claim: consign.ClaimID{2}}, 7) {
 			data, err := codec.Encode(good)
 			if err != nil {
 				f.Fatal(err)
@@ -327,12 +475,18 @@ func FuzzFrame(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var a wire.Frame
-			if err := codec.DecodeAnswer(answer, &a); err != nil {
+			frames, err := codec.Split(answer)
+			if err != nil {
 				t.Fatalf("%q is answered with %q", data, answer)
 			}
-			if a.Type == wire.FrameAck && a.ID == last {
-				return
+			for _, frame := range frames {
+				var a wire.Frame
+				if err := codec.DecodeAnswer(frame, &a); err != nil {
+					t.Fatalf("%q is answered with %q", data, frame)
+				}
+				if a.Type == wire.FrameAck && a.ID == last {
+					return
+				}
 			}
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ws "github.com/coder/websocket"
@@ -71,6 +72,7 @@ type dialer struct {
 	codec  wire.Codec
 	client *http.Client
 	ping   time.Duration
+	last   atomic.Uint64 // the number of the last request
 
 	mu      sync.Mutex
 	greeted map[string]*remote // connections that have a challenge, by its nonce
@@ -103,8 +105,9 @@ func (d *dialer) dial(ctx context.Context) (*remote, error) {
 		return nil, fmt.Errorf("websocket: %s does not speak %s", d.url, subprotocol(d.codec))
 	}
 	conn.SetReadLimit(maxAnswer)
-	r := &remote{link: newLink(conn, d.codec, 3*d.ping), out: make(chan []byte), ended: make(chan struct{}), waits: map[uint64]chan answer{}}
-	go r.write()
+	l := newLink(conn, d.codec, 3*d.ping)
+	r := &remote{link: l, out: newOutbox(l), last: &d.last, waits: map[uint64]chan answer{}}
+	go r.out.write()
 	go r.read()
 	go r.keepAlive(d.ping)
 	return r, nil
@@ -136,7 +139,7 @@ func (d *dialer) keep(nonce string, r *remote) {
 	d.greeted[nonce] = r
 	d.mu.Unlock()
 	go func() {
-		<-r.ended
+		<-r.out.ended
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.greeted[nonce] == r {

@@ -41,11 +41,12 @@ type peer struct {
 	ctx     context.Context // ends with the connection
 	session consign.Session // the reader's: nil before register
 
+	out   *outbox
 	turns chan struct{} // one for each of maxCalls
 	work  sync.WaitGroup
 
 	mu      sync.Mutex
-	calls   map[uint64]context.CancelFunc
+	numbers numbers
 	claims  int                               // of maxClaims
 	untaken map[consign.ClaimID]consign.Claim // sent, and nobody has said that they came
 }
@@ -53,23 +54,27 @@ type peer struct {
 // serveWorker serves one of our own subprotocols until the connection ends.
 func serveWorker(h *Handler, l link, addr netip.Addr) {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &peer{link: l, h: h, addr: addr, ctx: ctx, turns: make(chan struct{}, maxCalls),
-		calls: map[uint64]context.CancelFunc{}, untaken: map[consign.ClaimID]consign.Claim{}}
+	p := &peer{link: l, h: h, addr: addr, ctx: ctx, out: newOutbox(l), turns: make(chan struct{}, maxCalls),
+		numbers: numbers{known: map[uint64]*begun{}}, untaken: map[consign.ClaimID]consign.Claim{}}
 	p.conn.SetReadLimit(maxGreeting)
 	late := time.AfterFunc(registerWithin, func() { _ = p.conn.Close(ws.StatusPolicyViolation, "register first") })
 	defer late.Stop()
+	var writer sync.WaitGroup
+	writer.Go(p.out.write)
 	for {
 		data, err := p.read()
 		if err != nil {
 			break
 		}
-		p.frame(data)
+		p.message(data)
 		if p.session != nil {
 			late.Stop()
 		}
 	}
 	cancel()
 	_ = p.conn.Close(ws.StatusProtocolError, "that is no WebSocket") // unless it is closed
+	p.out.end()
+	writer.Wait()
 	p.work.Wait()
 	for _, claim := range p.untaken {
 		p.work.Go(func() { giveBack(p.session, claim) })
@@ -85,7 +90,19 @@ func giveBack(s consign.Session, claim consign.Claim) {
 	_ = s.Release(ctx, consign.Release{Claim: claim, Reason: "the worker went away before it got the job"})
 }
 
-// frame takes what the worker sent. Requests are worked on beside each other.
+// message takes what the worker sent: all of it, or nothing.
+func (p *peer) message(data []byte) {
+	frames, err := p.codec.Split(data)
+	if err != nil {
+		p.fail(wire.Frame{}, err)
+		return
+	}
+	for _, frame := range frames {
+		p.frame(frame)
+	}
+}
+
+// frame takes one of them. Requests are worked on beside each other.
 func (p *peer) frame(data []byte) {
 	f, err := p.codec.DecodeHead(data)
 	if err != nil {
@@ -98,7 +115,7 @@ func (p *peer) frame(data []byte) {
 			p.fail(f, err)
 			return
 		}
-		p.bare(f)
+		p.bare(f, data)
 	case wire.FrameRegister:
 		p.register(f, data)
 	case wire.FrameAck:
@@ -121,24 +138,25 @@ func (p *peer) frame(data []byte) {
 }
 
 // bare takes a frame that carries nothing.
-func (p *peer) bare(f wire.Frame) {
+func (p *peer) bare(f wire.Frame, data []byte) {
 	switch f.Type {
 	case wire.FrameChallenge:
 		p.challenge(f)
 	case wire.FrameCancel:
-		p.cancel(f.ID)
+		p.mu.Lock()
+		p.numbers.cancel(f.ID)
+		p.mu.Unlock()
 	case wire.FramePing:
 		p.answer(f, nil)
 	case wire.FrameClaim:
-		p.claim(f)
+		p.claim(f, data)
 	}
 }
 
 // request decodes a frame and works on it in its turn.
 func request[F any](p *peer, f wire.Frame, data []byte, do func(context.Context, wire.Frame, *F) (any, error)) {
-	ctx, err := p.begin(f)
-	if err != nil {
-		p.fail(f, err)
+	ctx, ok := p.begin(f, data)
+	if !ok {
 		return
 	}
 	p.turns <- struct{}{}
@@ -155,69 +173,68 @@ func request[F any](p *peer, f wire.Frame, data []byte, do func(context.Context,
 }
 
 // begin gives a request a context, which ends with the connection or when the
-// worker takes it back.
-func (p *peer) begin(f wire.Frame) (context.Context, error) {
-	switch {
-	case p.session == nil:
-		return nil, fmt.Errorf("%w: register first", consign.ErrSession)
-	case f.ID == 0:
-		return nil, fieldError("id", "is missing", "number the requests of a connection from 1")
+// worker takes it back. It reports false for one that is not to be worked on:
+// it is refused then, or came before.
+func (p *peer) begin(f wire.Frame, data []byte) (context.Context, bool) {
+	if p.session == nil {
+		p.fail(f, fmt.Errorf("%w: register first", consign.ErrSession))
+		return nil, false
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.calls[f.ID] != nil {
-		cancel()
-		return nil, fieldError("id", fmt.Sprintf("is %d, of a request that is not answered yet", f.ID), "use each number once")
+	answer, err := p.numbers.begin(f.ID, data, cancel)
+	p.mu.Unlock()
+	switch {
+	case err == nil && answer == nil:
+		return ctx, true
+	case err == nil:
+		p.send(answer)
+	case !errors.Is(err, errBegun):
+		p.fail(f, err)
 	}
-	p.calls[f.ID] = cancel
-	return ctx, nil
+	cancel()
+	return nil, false
 }
 
 // end answers a request.
 func (p *peer) end(ctx context.Context, f wire.Frame, out any, err error) {
-	p.mu.Lock()
-	cancel := p.calls[f.ID]
-	delete(p.calls, f.ID)
-	p.mu.Unlock()
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		out, err = nil, nil // it was taken back, and nothing came of it
 	}
-	cancel()
-	if err != nil {
-		p.fail(f, err)
-	} else {
-		p.answer(f, out)
-	}
-}
-
-func (p *peer) cancel(id uint64) {
+	answer := p.form(f, out, err)
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if cancel := p.calls[id]; cancel != nil {
-		cancel()
-	}
+	p.numbers.end(f.ID, answer)
+	p.mu.Unlock()
+	p.send(answer)
 }
 
-// answer sends out, or a plain ack.
-func (p *peer) answer(f wire.Frame, out any) {
-	if out == nil {
-		out = wire.Frame{Type: wire.FrameAck, ID: f.ID}
-	}
-	if err := p.send(out); err != nil {
-		if _, bad := errors.AsType[*consign.FieldError](err); bad {
-			p.fail(f, errors.New(err.Error())) // the queue's fault
+// form returns the frame that answers: out, a plain ack where that is nil, or
+// the error.
+func (p *peer) form(f wire.Frame, out any, err error) []byte {
+	if err == nil {
+		if out == nil {
+			out = wire.Frame{Type: wire.FrameAck, ID: f.ID}
 		}
+		data, bad := p.codec.Encode(out)
+		if bad == nil {
+			return data
+		}
+		err = errors.New(bad.Error()) // the queue's fault
 	}
-}
-
-// fail sends an error.
-func (p *peer) fail(f wire.Frame, err error) {
 	problem := wire.NewProblem(err)
 	if problem.Code == wire.CodeInternal {
 		p.h.config.Logger.Error("consign: websocket", "frame", f.Type, "error", err)
 	}
-	_ = p.send(wire.ErrorFrame{Frame: wire.Frame{Type: wire.FrameError, ID: f.ID}, Error: problem}) // or the connection is over
+	data, _ := p.codec.Encode(wire.ErrorFrame{Frame: wire.Frame{Type: wire.FrameError, ID: f.ID}, Error: problem}) // NewProblem made it
+	return data
+}
+
+func (p *peer) answer(f wire.Frame, out any) { p.send(p.form(f, out, nil)) }
+func (p *peer) fail(f wire.Frame, err error) { p.send(p.form(f, nil, err)) }
+
+// send has a frame written, unless the connection is over.
+func (p *peer) send(frame []byte) {
+	_ = p.out.put(context.Background(), func() ([]byte, error) { return frame, nil })
 }
 
 func (p *peer) challenge(f wire.Frame) {
@@ -247,6 +264,7 @@ func (p *peer) register(f wire.Frame, data []byte) {
 		return
 	}
 	p.conn.SetReadLimit(p.h.config.MaxMessage)
+	p.numbers.last = f.ID // what is below it is of an earlier connection
 	out := wire.RegisteredFrame{Frame: wire.Frame{Type: wire.FrameRegistered, ID: f.ID}}
 	if key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey); err == nil { // the queue has read it too
 		out.Worker = key.ID()
@@ -274,10 +292,9 @@ func (p *peer) taken(claims ...consign.ClaimID) {
 }
 
 // claim waits for a job and pushes it.
-func (p *peer) claim(f wire.Frame) {
-	ctx, err := p.begin(f)
-	if err != nil {
-		p.fail(f, err)
+func (p *peer) claim(f wire.Frame, data []byte) {
+	ctx, ok := p.begin(f, data)
+	if !ok {
 		return
 	}
 	p.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/consignq/consign"
@@ -16,13 +17,10 @@ import (
 // are there.
 type remote struct {
 	link
-	out chan []byte
-
-	once  sync.Once
-	ended chan struct{} // closed with the connection
+	out  *outbox
+	last *atomic.Uint64 // the number of the last request, on any connection of the dialer
 
 	mu    sync.Mutex
-	last  uint64
 	waits map[uint64]chan answer // of calls; nil: nobody waits any more
 }
 
@@ -39,22 +37,8 @@ var errUnanswered = errors.New("websocket: the connection ended before there was
 func errEnded() error { return fmt.Errorf("%w: the connection has ended", consign.ErrSession) }
 
 func (r *remote) close() {
-	r.once.Do(func() { close(r.ended) })
+	r.out.end()
 	_ = r.conn.CloseNow()
-}
-
-func (r *remote) write() {
-	defer r.close()
-	for {
-		select {
-		case data := <-r.out:
-			if r.link.write(data) != nil {
-				return
-			}
-		case <-r.ended:
-			return
-		}
-	}
 }
 
 func (r *remote) read() {
@@ -64,21 +48,36 @@ func (r *remote) read() {
 		if err != nil {
 			return
 		}
-		f, err := r.codec.DecodeHead(data)
+		frames, err := r.codec.Split(data)
 		if err != nil {
 			return // that is no coordinator
 		}
-		r.mu.Lock()
-		wait, known := r.waits[f.ID]
-		delete(r.waits, f.ID)
-		r.mu.Unlock()
-		switch {
-		case wait != nil:
-			wait <- answer{f, data} // there is room for one
-		case known && f.Type == wire.FrameAssign:
-			go r.giveBack(data)
+		for _, frame := range frames {
+			if r.answered(frame) != nil {
+				return
+			}
 		}
 	}
+}
+
+// answered gives an answer to the call that waits for it. One that nobody waits
+// for came before.
+func (r *remote) answered(data []byte) error {
+	f, err := r.codec.DecodeHead(data)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	wait, known := r.waits[f.ID]
+	delete(r.waits, f.ID)
+	r.mu.Unlock()
+	switch {
+	case wait != nil:
+		wait <- answer{f, data} // there is room for one
+	case known && f.Type == wire.FrameAssign:
+		go r.giveBack(data)
+	}
+	return nil
 }
 
 // keepAlive shows that we are there, and gives the coordinator cause to.
@@ -89,7 +88,7 @@ func (r *remote) keepAlive(every time.Duration) {
 		select {
 		case <-ticker.C:
 			r.post(wire.Frame{Type: wire.FramePing})
-		case <-r.ended:
+		case <-r.out.ended:
 			return
 		}
 	}
@@ -98,13 +97,7 @@ func (r *remote) keepAlive(every time.Duration) {
 // post sends a frame that gets no answer that anybody waits for. It reports
 // whether the connection took it.
 func (r *remote) post(frame any) bool {
-	data, _ := r.codec.Encode(frame) // ours always have a form
-	select {
-	case r.out <- data:
-		return true
-	case <-r.ended:
-		return false
-	}
+	return r.out.put(context.Background(), func() ([]byte, error) { return r.codec.Encode(frame) }) == nil // ours always have a form
 }
 
 // call sends a request, whose head is part of it, and reads the answer into
@@ -115,12 +108,20 @@ func (r *remote) call(ctx context.Context, head *wire.Frame, request, out any) e
 		return ctx.Err()
 	}
 	wait := make(chan answer, 1)
-	r.mu.Lock()
-	r.last++
-	head.ID = r.last
-	r.waits[head.ID] = wait
-	r.mu.Unlock()
-	a, err := r.exchange(ctx, head.ID, request, wait)
+	err := r.out.put(ctx, func() ([]byte, error) { // numbers rise in the order of the frames
+		head.ID = r.last.Add(1)
+		data, err := r.codec.Encode(request)
+		if err == nil {
+			r.mu.Lock()
+			r.waits[head.ID] = wait
+			r.mu.Unlock()
+		}
+		return data, err // as the queue would say it
+	})
+	if err != nil {
+		return err
+	}
+	a, err := r.receive(ctx, head.ID, wait)
 	if err != nil {
 		return err
 	}
@@ -136,25 +137,12 @@ func (r *remote) call(ctx context.Context, head *wire.Frame, request, out any) e
 	return nil
 }
 
-// exchange sends a request and waits for its answer.
-func (r *remote) exchange(ctx context.Context, id uint64, request any, wait chan answer) (answer, error) {
-	data, err := r.codec.Encode(request)
-	if err != nil {
-		r.forget(id)
-		return answer{}, err // as the queue would
-	}
-	select {
-	case r.out <- data:
-	case <-ctx.Done():
-		r.forget(id)
-		return answer{}, ctx.Err()
-	case <-r.ended:
-		return answer{}, errEnded()
-	}
+// receive waits for the answer of a request.
+func (r *remote) receive(ctx context.Context, id uint64, wait chan answer) (answer, error) {
 	select {
 	case a := <-wait:
 		return a, nil
-	case <-r.ended:
+	case <-r.out.ended:
 		select {
 		case a := <-wait: // it came just before
 			return a, nil
@@ -168,12 +156,6 @@ func (r *remote) exchange(ctx context.Context, id uint64, request any, wait chan
 	}
 	go r.post(wire.Frame{Type: wire.FrameCancel, ID: id})
 	return answer{}, ctx.Err()
-}
-
-func (r *remote) forget(id uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.waits, id)
 }
 
 // abandon says that nobody waits for an answer. It reports false where there is

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -45,7 +46,8 @@ type Config struct {
 
 	// Origins are the addresses by which workers dial this handler, such as
 	// "https://queue.example.com". A registration that was signed for another
-	// is refused, so that nobody can relay it here. Defaults to any.
+	// is refused, so that nobody can relay it here, and so is a page of another
+	// site. Defaults to any, and to pages of an address that is no name.
 	Origins []string
 	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is
 	// believed, for the bound on pairing codes by address. Defaults to none.
@@ -116,13 +118,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 { // the server reads it before it sends a refusal
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(registerWithin))
 	}
-	codec, foreign, err := h.protocol(r)
-	if err != nil {
-		refuse(w, err)
+	if !h.pageAllowed(r) {
+		refuse(w, wire.Problem{Type: wire.ProblemType + "cross_origin", Title: "A page of another site", Status: http.StatusForbidden, Code: "cross_origin",
+			Detail: fmt.Sprintf("the Origin %.80q is not one of this handler's", r.Header.Get("Origin")), Field: "Origin", Remedy: "dial from a program without an Origin, or have the coordinator name it in its Origins"})
 		return
 	}
-	// Accept checks the handshake, and the Origin where a page sends one.
-	conn, err := ws.Accept(w, r, &ws.AcceptOptions{Subprotocols: []string{subprotocol(codec)}})
+	codec, foreign, err := h.protocol(r)
+	if err != nil {
+		refuse(w, wire.NewProblem(err))
+		return
+	}
+	// Accept checks the rest of the handshake.
+	conn, err := ws.Accept(w, r, &ws.AcceptOptions{Subprotocols: []string{subprotocol(codec)}, InsecureSkipVerify: true})
 	if err != nil {
 		return // it has answered
 	}
@@ -137,6 +144,28 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		serveWorker(h, link, from.Addr(r, h.config.TrustedProxies))
 	}
+}
+
+// pageAllowed says whether a handshake may go on that a browser may have made:
+// it names no page, or one of the Origins. Where these are not told it has to be
+// a page of this very address, which is no name: a name may be pointed here by
+// whoever made the page.
+func (h *Handler) pageAllowed(r *http.Request) bool {
+	origins := r.Header.Values("Origin")
+	switch {
+	case len(origins) == 0:
+		return true
+	case len(origins) > 1:
+		return false
+	case len(h.config.Origins) > 0:
+		return slices.ContainsFunc(h.config.Origins, func(o string) bool { return strings.EqualFold(o, origins[0]) })
+	}
+	u, err := url.Parse(origins[0])
+	if err != nil || !strings.EqualFold(u.Host, r.Host) {
+		return false
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err == nil || strings.EqualFold(u.Hostname(), "localhost")
 }
 
 // protocol says what the worker speaks.
@@ -163,9 +192,8 @@ func (h *Handler) protocol(r *http.Request) (codec wire.Codec, foreign bool, err
 }
 
 // refuse answers a request that is not upgraded.
-func refuse(w http.ResponseWriter, err error) {
-	p := wire.NewProblem(err)
-	body, _ := wire.JSON.Encode(p) // NewProblem made it
+func refuse(w http.ResponseWriter, p wire.Problem) {
+	body, _ := wire.JSON.Encode(p) // it has no words of a caller's in it that have no form
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(body) // whoever is gone asks again

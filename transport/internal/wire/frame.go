@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -10,8 +11,9 @@ import (
 	"github.com/consignq/consign"
 )
 
-// The frames of a WebSocket. A frame is one message and one value: the members
-// of Frame and, beside them, those of what the frame carries.
+// The frames of a WebSocket. A frame is one value: the members of Frame and,
+// beside them, those of what the frame carries. In JSON a message is one frame,
+// in msgpack one or more, one after the other.
 
 // Frame is what every frame begins with.
 type Frame struct {
@@ -40,6 +42,31 @@ const (
 	FrameAck        = "ack"           // it is done; of a worker: it has the job
 	FrameError      = "error"         //
 )
+
+// MaxFrames is how many frames a message may have.
+const MaxFrames = 256
+
+// Split cuts a message into its frames. It returns a *consign.FieldError where
+// there is none, or anything beside well-formed ones: such a message is refused
+// whole.
+func (c Codec) Split(message []byte) ([][]byte, error) {
+	if c == JSON {
+		return [][]byte{message}, nil
+	}
+	frames := make([][]byte, 0, 1)
+	for rest := message; len(rest) > 0 || len(frames) == 0; {
+		if len(frames) == MaxFrames {
+			return nil, unreadable(fmt.Sprintf("has more than %d frames", MaxFrames), "send fewer in a message")
+		}
+		next, err := skipMsgpack(rest, false)
+		if err != nil {
+			return nil, unreadable("is not msgpack: "+err.Error(), "send one msgpack value for each frame")
+		}
+		frames = append(frames, rest[:len(rest)-len(next)])
+		rest = next
+	}
+	return frames, nil
+}
 
 // DecodeHead reads what a frame begins with, to tell how to read the whole: the
 // rest may be long, and is looked at only where the head is not in front, as

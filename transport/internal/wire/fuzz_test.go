@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"testing"
@@ -93,6 +94,35 @@ func FuzzHead(f *testing.F) {
 		_, err := codecs[int(codec)%len(codecs)].DecodeHead(data)
 		if bad, ok := errors.AsType[*consign.FieldError](err); err != nil && (!ok || bad.Remedy == "") {
 			t.Errorf("%v, not a *FieldError with a remedy", err)
+		}
+	})
+}
+
+// FuzzSplit: a message is refused whole, or is its frames, each of which is one
+// value.
+func FuzzSplit(f *testing.F) {
+	for _, c := range codecs {
+		one, _ := c.Encode(TakenFrame{Frame: Frame{Type: FrameAck}, Claim: Claim{Job: consign.JobID{1}}})
+		for _, message := range [][]byte{nil, one, append(bytes.Clone(one), one...), append(bytes.Clone(one), 0xc1), bytes.Repeat([]byte{0x80}, MaxFrames), bytes.Repeat([]byte{0x80}, MaxFrames+1)} {
+			f.Add(uint8(c), message)
+		}
+	}
+	f.Fuzz(func(t *testing.T, codec uint8, message []byte) {
+		c := codecs[int(codec)%len(codecs)]
+		frames, err := c.Split(message)
+		if bad, ok := errors.AsType[*consign.FieldError](err); err != nil {
+			if !ok || bad.Remedy == "" {
+				t.Errorf("%v, not a *FieldError with a remedy", err)
+			}
+			return
+		}
+		if joined := bytes.Join(frames, nil); len(frames) == 0 || len(frames) > MaxFrames || !bytes.Equal(joined, message) {
+			t.Errorf("%d frames of %d bytes, of a message of %d", len(frames), len(joined), len(message))
+		}
+		for _, frame := range frames {
+			if c == Msgpack && checkMsgpack(frame, false) != nil {
+				t.Errorf("%q is not one value", frame)
+			}
 		}
 	})
 }

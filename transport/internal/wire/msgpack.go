@@ -21,9 +21,19 @@ const (
 var errShort = errors.New("it ends early")
 
 // checkMsgpack reports why data is not one well-formed msgpack value, and, of a
-// request, counts the entries of each list and map. The decoder recurses with
-// the nesting and believes lengths, so neither may be what a stranger wishes.
+// request, counts the entries of each list and map.
 func checkMsgpack(data []byte, request bool) error {
+	rest, err := skipMsgpack(data, request)
+	if err == nil && len(rest) != 0 {
+		err = errors.New("it goes on after its value")
+	}
+	return err
+}
+
+// skipMsgpack returns what follows the well-formed msgpack value that data
+// begins with, checked as by checkMsgpack. The decoder recurses with the nesting
+// and believes lengths, so neither may be what a stranger wishes.
+func skipMsgpack(data []byte, request bool) (rest []byte, err error) {
 	var levels [maxDepth + 1]struct {
 		left uint64 // values that it still has to hold
 		keys bool   // every other one is a name
@@ -35,10 +45,7 @@ func checkMsgpack(data []byte, request bool) error {
 		l := &levels[depth]
 		if l.left == 0 {
 			if depth == 0 {
-				if len(data) != 0 {
-					return errors.New("it goes on after its value")
-				}
-				return nil
+				return data, nil
 			}
 			depth--
 			continue
@@ -56,15 +63,15 @@ func checkMsgpack(data []byte, request bool) error {
 		}
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case bytes > uint64(len(data)), values > uint64(len(data)):
-			return errShort
+			return nil, errShort
 		case total+values > maxValues:
-			return fmt.Errorf("it holds more than %d values", maxValues)
+			return nil, fmt.Errorf("it holds more than %d values", maxValues)
 		case entries > most:
-			return tooManyEntries(l.name, most)
+			return nil, tooManyEntries(l.name, most)
 		case values > 0 && depth == maxDepth:
-			return fmt.Errorf("it nests deeper than %d levels", maxDepth)
+			return nil, fmt.Errorf("it nests deeper than %d levels", maxDepth)
 		}
 		if isName {
 			l.name = data[:bytes]
