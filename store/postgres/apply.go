@@ -25,7 +25,7 @@ func (s *Store) Apply(ctx context.Context, changes []consign.Change) ([]error, e
 		return outcomes, ctx.Err()
 	}
 	if err := s.apply(ctx, changes, outcomes, 0); err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	s.tell(changes, outcomes)
 	return outcomes, nil
@@ -182,7 +182,7 @@ func (s *Store) Renew(ctx context.Context, renewals []consign.Renewal) ([]error,
 		return err
 	})
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	for i, r := range renewals {
 		if !renewed[[2][16]byte{r.Job, r.Claim}] {
