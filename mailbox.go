@@ -3,8 +3,10 @@ package consign
 import (
 	"context"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
+	"time"
 )
 
 // call is somebody who waits for a reply. Exactly one is sent, so whoever has
@@ -114,26 +116,37 @@ func (b *inbox) close() {
 }
 
 // pipe hands items to a few goroutines in batches: while they are busy the
-// next batch gathers.
+// next batch gathers. One with patience keeps its batches large: the next goes
+// out beside one that is under way only when it is as large, or has waited so
+// long. Else two would share what one could carry for the same price, and
+// halve each other again and again.
 type pipe[T any] struct {
-	mu      sync.Mutex
-	some    sync.Cond
-	items   []T
-	workers int
-	batch   int
-	ended   bool
+	mu       sync.Mutex
+	some     sync.Cond
+	items    []T
+	workers  int
+	batch    int
+	patience time.Duration // zero: whoever is free takes what there is
+	underWay map[int]int   // the sizes of the batches that are
+	since    time.Time     // when the first of the items came
+	timer    *time.Timer   // to the end of its patience
+	ended    bool
 }
 
-func newPipe[T any](workers, batch int) *pipe[T] {
-	p := &pipe[T]{workers: workers, batch: batch}
+// yields is how often a batch lets others run before it is taken, as long as
+// it grows by that: those that the last one has answered ask next.
+const yields = 3
+
+func newPipe[T any](workers, batch int, patience time.Duration) *pipe[T] {
+	p := &pipe[T]{workers: workers, batch: batch, patience: patience, underWay: map[int]int{}}
 	p.some.L = &p.mu
 	return p
 }
 
 func (p *pipe[T]) start(group *sync.WaitGroup, do func([]T)) {
-	for range p.workers {
+	for n := range p.workers {
 		group.Go(func() {
-			for batch := p.take(); batch != nil; batch = p.take() {
+			for batch := p.take(n); batch != nil; batch = p.take(n) {
 				do(batch)
 			}
 		})
@@ -145,27 +158,80 @@ func (p *pipe[T]) add(items ...T) {
 		return
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.items) == 0 {
+		p.gather()
+	}
 	p.items = append(p.items, items...)
-	p.mu.Unlock()
-	p.some.Signal()
+	if p.ready() {
+		p.some.Signal()
+	}
 }
 
-// take blocks until there is something; nil means that there never will be.
-func (p *pipe[T]) take() []T {
+// gather begins a batch.
+func (p *pipe[T]) gather() {
+	if p.patience == 0 {
+		return
+	}
+	p.since = time.Now()
+	if p.timer == nil {
+		p.timer = time.AfterFunc(p.patience, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.some.Signal()
+		})
+	} else {
+		p.timer.Reset(p.patience)
+	}
+}
+
+// ready reports whether a batch may go out.
+func (p *pipe[T]) ready() bool {
+	if len(p.items) == 0 || p.patience == 0 {
+		return len(p.items) > 0
+	}
+	for _, n := range p.underWay {
+		if len(p.items) < n {
+			return time.Since(p.since) >= p.patience
+		}
+	}
+	return true
+}
+
+// take ends a goroutine's batch and blocks until there is another; nil means
+// that there never will be.
+func (p *pipe[T]) take(worker int) []T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.items) == 0 && !p.ended {
-		p.some.Wait()
+	delete(p.underWay, worker)
+	for yielded, seen := 0, 0; ; {
+		switch {
+		case len(p.items) == 0 && p.ended:
+			return nil
+		case !p.ready() && !p.ended:
+			p.some.Wait()
+			continue
+		case p.patience > 0 && yielded < yields && seen < len(p.items) && len(p.items) < p.batch:
+			yielded, seen = yielded+1, len(p.items)
+			p.mu.Unlock()
+			runtime.Gosched()
+			p.mu.Lock()
+			continue
+		}
+		return p.next(worker)
 	}
+}
+
+// next takes a batch.
+func (p *pipe[T]) next(worker int) []T {
 	n := min(len(p.items), p.batch)
-	if n == 0 {
-		return nil
-	}
 	batch := p.items[:n:n]
+	p.underWay[worker] = n
 	if n == len(p.items) {
 		p.items = nil
 	} else {
 		p.items = p.items[n:]
+		p.gather()
 		p.some.Signal()
 	}
 	return batch

@@ -51,10 +51,10 @@ func New(c Config) (*Queue, error) {
 	}
 	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), nudge: make(chan struct{}, 1), ended: make(chan struct{})}
 	q.inbox.wake = make(chan struct{}, 1)
-	q.commits = newPipe[*commit](commitsInFlight, commitBatch)
-	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1)
-	q.renewals = newPipe[func(context.Context) input](1, 1)
-	q.shreds = newPipe[func(context.Context) input](1, 1)
+	q.commits = newPipe[*commit](commitsInFlight, commitBatch, commitPatience)
+	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1, 0)
+	q.renewals = newPipe[func(context.Context) input](1, 1, 0)
+	q.shreds = newPipe[func(context.Context) input](1, 1, 0)
 	q.topics.of = map[JobID]*topic{}
 	var err error
 	q.nonces.secret, err = c.Identity.Derive("nonces")
@@ -65,10 +65,11 @@ func New(c Config) (*Queue, error) {
 func (q *Queue) ID() QueueID { return q.id }
 
 // The shell's widths. Several batches are in flight over disjoint jobs; the
-// next one gathers meanwhile, without a delay of its own.
+// next one gathers meanwhile, see pipe.
 const (
 	commitsInFlight = 2
 	commitBatch     = 1000
+	commitPatience  = 10 * time.Millisecond // of a small batch beside a large one
 	readsInFlight   = 4
 	storeGrace      = 10 * time.Second // for the store, when all else has drained
 	shredTimeout    = 10 * time.Second

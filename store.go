@@ -94,7 +94,9 @@ type Change struct {
 
 	// Job is written if the stored version is Job.Version-1; version 1 inserts
 	// and needs that there is none. A running job has LeaseFor set, and the
-	// store fills LeaseUntil from its own clock. Job.Change is ID.
+	// store fills LeaseUntil from its own clock. Job.Change is ID. Of the fields
+	// from Account to Notify, and MaxAttempts, later versions repeat the first
+	// one's: a store need not write them again.
 	Job *Job
 	// Spec and Done are written with Job and belong to it.
 	Spec *Spec

@@ -25,7 +25,7 @@ func (s *Store) Apply(ctx context.Context, changes []consign.Change) ([]error, e
 		return outcomes, ctx.Err()
 	}
 	if err := s.apply(ctx, changes, outcomes, 0); err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	s.tell(changes, outcomes)
 	return outcomes, nil
@@ -59,9 +59,9 @@ const maxTries = 5
 
 func (s *Store) apply(ctx context.Context, changes []consign.Change, outcomes []error, tries int) error {
 	if len(changes) > 1 && size(changes) > maxBatch {
-		return s.halves(ctx, changes, outcomes)
+		return s.halves(ctx, changes, outcomes, tries)
 	}
-	err := s.commit(ctx, changes, outcomes)
+	err := s.commit(ctx, changes, outcomes, tries)
 	switch {
 	case err == nil:
 		return nil
@@ -69,24 +69,27 @@ func (s *Store) apply(ctx context.Context, changes []consign.Change, outcomes []
 		if tries++; tries > maxTries {
 			return err
 		}
+		if tries == 1 || len(changes) == 1 {
+			return s.apply(ctx, changes, outcomes, tries)
+		}
 	case !ofData(err):
 		return err
 	case len(changes) == 1:
 		outcomes[0] = err
 		return nil
 	}
-	if len(changes) == 1 {
-		return s.apply(ctx, changes, outcomes, tries)
-	}
-	return s.halves(ctx, changes, outcomes)
+	return s.halves(ctx, changes, outcomes, tries)
 }
 
-func (s *Store) halves(ctx context.Context, changes []consign.Change, outcomes []error) error {
+// halves applies one half and then the other. Each has its tries again, ready
+// for everything if the whole was.
+func (s *Store) halves(ctx context.Context, changes []consign.Change, outcomes []error, tries int) error {
+	tries = min(tries, 1)
 	half := len(changes) / 2
-	if err := s.apply(ctx, changes[:half], outcomes[:half], 0); err != nil {
+	if err := s.apply(ctx, changes[:half], outcomes[:half], tries); err != nil {
 		return err
 	}
-	return s.apply(ctx, changes[half:], outcomes[half:], 0)
+	return s.apply(ctx, changes[half:], outcomes[half:], tries)
 }
 
 // inTheWay reports that a transaction was rolled back for what others did, and
@@ -108,41 +111,20 @@ func ofData(err error) bool {
 }
 
 // commit applies the changes in one transaction, or returns why it was rolled
-// back or is not known to be committed.
-func (s *Store) commit(ctx context.Context, changes []consign.Change, outcomes []error) error {
+// back or is not known to be committed. The first try goes by what is to be
+// expected, see shapes; the next ones are ready for everything.
+func (s *Store) commit(ctx context.Context, changes []consign.Change, outcomes []error, tries int) error {
 	sane := true
 	for i := range changes {
 		outcomes[i] = sound(&changes[i])
 		sane = sane && outcomes[i] == nil
 	}
 	if sane {
-		if b := plainBatch(changes); b != nil {
-			return s.commitPlain(ctx, b, changes, outcomes)
+		if p := plainBatch(changes, tries == 0); p != nil {
+			return s.commitPlain(ctx, p, outcomes)
 		}
 	}
 	return s.commitJudged(ctx, newBatch(changes, outcomes), changes, outcomes)
-}
-
-// commitPlain writes what can be written, in one round trip: the statements of
-// a batch are a transaction.
-func (s *Store) commitPlain(ctx context.Context, b *batch, changes []consign.Change, outcomes []error) error {
-	written := make(map[consign.JobID]bool, len(changes))
-	var out pgx.Batch
-	out.Queue(writePlan)
-	out.Queue(s.sql.write, b.writeArgs()...).Query(func(rows pgx.Rows) error {
-		var id [16]byte
-		_, err := pgx.ForEachRow(rows, []any{&id}, func() error { written[id] = true; return nil })
-		return err
-	})
-	if err := s.pool.SendBatch(ctx, &out).Close(); err != nil {
-		return err
-	}
-	for i := range changes {
-		if !written[changes[i].Job.ID] {
-			outcomes[i] = consign.ErrVersion
-		}
-	}
-	return nil
 }
 
 // commitJudged locks and reads what the changes touch, judges them, and writes
@@ -200,7 +182,7 @@ func (s *Store) Renew(ctx context.Context, renewals []consign.Renewal) ([]error,
 		return err
 	})
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	for i, r := range renewals {
 		if !renewed[[2][16]byte{r.Job, r.Claim}] {

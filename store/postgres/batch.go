@@ -25,6 +25,7 @@ type batch struct {
 // row is a job as it is stored, and as the batch has it so far.
 type row struct {
 	id        consign.JobID
+	change    int    // in a plain batch: whose it is
 	base      uint64 // the version that is stored; 0: none
 	version   uint64
 	state     consign.State
@@ -223,33 +224,6 @@ func newBatch(changes []consign.Change, sound []error) *batch {
 		for _, d := range c.Counters {
 			b.counters[d.Counter] = &counter{}
 		}
-	}
-	return b
-}
-
-// plainBatch is the batch of changes that only write jobs, each another: they
-// do not depend on each other, so their versions alone decide, and one
-// statement both judges and writes them. It returns nil if there is more to
-// them.
-func plainBatch(changes []consign.Change) *batch {
-	b := &batch{jobs: make(map[consign.JobID]*row, len(changes)), effects: map[consign.EffectID]*effect{}}
-	for i := range changes {
-		c := &changes[i]
-		if c.Job == nil || c.Forget || c.Delete || c.Guard != nil || len(c.Drop)+len(c.Docs)+len(c.Counters) > 0 || b.jobs[c.Job.ID] != nil {
-			return nil
-		}
-		for _, e := range c.Log {
-			if e.Job != c.Job.ID {
-				return nil
-			}
-		}
-		for _, e := range c.Effects {
-			if b.effects[e.ID] != nil {
-				return nil // two changes may fail apart
-			}
-			b.add(e, uuid(c.Job.ID))
-		}
-		b.jobs[c.Job.ID] = &row{id: c.Job.ID, base: c.Job.Version - 1, job: c.Job, spec: c.Spec, done: c.Done, entries: c.Log}
 	}
 	return b
 }

@@ -1,28 +1,69 @@
 package postgres
 
 import (
+	"encoding/binary"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// column is a column of a table, and how records of a type become its values.
+// column is a column of a table, and how records of a type become its values:
+// many at once, as a parameter, or one, as COPY takes it.
 type column[R any] struct {
 	name, kind string
 	values     func([]R) any
+	field      func(b []byte, r R) []byte
 }
 
 // col makes a column of what a function says of each record. Its values are a
 // type that pgx knows without asking the server.
-func col[R, T any](name, kind string, value func(R) T) column[R] {
+func col[R any, T value](name, kind string, of func(R) T) column[R] {
 	return column[R]{name, kind, func(records []R) any {
 		values := make(pgtype.FlatArray[T], len(records))
 		for i, r := range records {
-			values[i] = value(r)
+			values[i] = of(r)
 		}
 		return values
-	}}
+	}, func(b []byte, r R) []byte { return appendField(b, of(r)) }}
+}
+
+// value is what a column holds.
+type value interface {
+	int64 | int32 | int16 | bool | string | *string | []byte | pgtype.UUID
+}
+
+// appendField appends a value in PostgreSQL's binary form, after its length;
+// -1 stands for null.
+func appendField[T value](b []byte, v T) []byte {
+	switch v := any(v).(type) {
+	case int64:
+		return binary.BigEndian.AppendUint64(append(b, 0, 0, 0, 8), uint64(v))
+	case int32:
+		return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 4), uint32(v))
+	case int16:
+		return binary.BigEndian.AppendUint16(append(b, 0, 0, 0, 2), uint16(v))
+	case bool:
+		if v {
+			return append(b, 0, 0, 0, 1, 1)
+		}
+		return append(b, 0, 0, 0, 1, 0)
+	case string:
+		return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+	case *string:
+		if v != nil {
+			return append(binary.BigEndian.AppendUint32(b, uint32(len(*v))), *v...)
+		}
+	case []byte:
+		if v != nil {
+			return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+		}
+	case pgtype.UUID:
+		if v.Valid {
+			return append(append(b, 0, 0, 0, 16), v.Bytes[:]...)
+		}
+	}
+	return append(b, 0xff, 0xff, 0xff, 0xff)
 }
 
 // args are the records column by column: the parameters of unnest.

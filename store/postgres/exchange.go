@@ -161,7 +161,16 @@ func (b *batch) inserts(f *effect) bool {
 
 // writeArgs are the parameters of writeSQL.
 func (b *batch) writeArgs() []any {
-	rows := b.rows(func(r *row) bool { return r.job != nil })
+	var effects []*effect
+	for i, f := range b.arrived {
+		if f.waits && f.place == i {
+			effects = append(effects, f)
+		}
+	}
+	return writeArgs(b.rows(func(r *row) bool { return r.job != nil }), effects)
+}
+
+func writeArgs(rows []*row, effects []*effect) []any {
 	var specs []*consign.Spec
 	var done []*consign.Done
 	for _, r := range rows {
@@ -170,12 +179,6 @@ func (b *batch) writeArgs() []any {
 		}
 		if r.done != nil {
 			done = append(done, r.done)
-		}
-	}
-	var effects []*effect
-	for i, f := range b.arrived {
-		if f.waits && f.place == i {
-			effects = append(effects, f)
 		}
 	}
 	return slices.Concat(args(jobColumns, rows), args(rowColumns, rows), args(specColumns, specs), args(doneColumns, done), args(effectColumns, effects))

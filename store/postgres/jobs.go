@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"crypto/sha256"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -61,7 +62,7 @@ var rowColumns = []column[*row]{
 	col("entries", "bytea", func(r *row) []byte { return pack([]byte{}, r.entries) }),
 }
 
-// scanJob reads the columns of jobColumns.
+// scanJob reads the columns of jobColumns, or returns a *CorruptError.
 func scanJob(rows pgx.Rows) (*consign.Job, error) {
 	j := &consign.Job{}
 	var queueTime, offset, leaseFor, chars, version int64
@@ -74,6 +75,16 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 		&version, (*int64)(&j.Key), (*int64)(&j.ReadyAt), (*int64)(&j.ExcludeUntil), (*int64)(&j.QueueUntil), (*int64)(&j.ClaimedAt),
 		(*int64)(&j.LimitAt), &leaseFor, (*int64)(&j.LeaseUntil), (*int64)(&j.EndedAt), (*int64)(&j.AckedAt), (*int64)(&j.DueAt),
 		&attempt, &faults, &state, &ticket, &j.Notify, &j.Purged, (*[16]byte)(&j.Change), &claim, &ran, &ranLast, &j.Reason)
+	if err != nil {
+		return nil, err
+	}
+	var c checks
+	c.within("state", int64(state), int64(consign.StateExpired))
+	c.within("ticket", int64(ticket), int64(consign.TicketReplica))
+	c.within("chars", chars, math.MaxUint32)
+	c.sized("input_hash", inputHash, len(j.InputHash), false)
+	c.sized("worker", ran, len(j.Worker), true)
+	c.sized("last_worker", ranLast, len(j.LastWorker), true)
 	j.QueueTime, j.Offset, j.LeaseFor = duration(queueTime), duration(offset), duration(leaseFor)
 	j.Chars, j.Version = uint32(chars), uint64(version)
 	j.MaxAttempts, j.Attempt, j.Faults = int(maxAttempts), int(attempt), int(faults)
@@ -84,7 +95,7 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 	copy(j.InputHash[:], inputHash)
 	copy(j.Worker[:], ran)
 	copy(j.LastWorker[:], ranLast)
-	return j, err
+	return j, c.err("jobs", j.ID)
 }
 
 // laneID is what a lane is indexed by.

@@ -70,7 +70,7 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, schema, table string, scri
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("postgres: schema %q: %w", schema, err)
+		return fmt.Errorf("postgres: schema %q: %w", schema, explain(err))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -23,14 +24,18 @@ type Config struct {
 	// Schema holds the queue's tables: one queue, one schema. It is made if it
 	// is not there. Defaults to "consign".
 	Schema string
+	// Logger gets the rows that cannot be read. Defaults to slog.Default.
+	Logger *slog.Logger
 }
 
 // Store is a consign.Store in a schema of a PostgreSQL database. Make one with
 // New.
 type Store struct {
-	pool *pgxpool.Pool
-	sql  statements
-	tag  [8]byte // names this store among those that notify
+	pool   *pgxpool.Pool
+	sql    statements
+	schema string
+	logger *slog.Logger
+	tag    [8]byte // names this store among those that notify
 
 	mu     sync.Mutex
 	hint   hint // gathers until it is sent
@@ -56,7 +61,10 @@ func New(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
 	if err := migrateQueue(ctx, pool, c.Schema); err != nil {
 		return nil, err
 	}
-	s := &Store{pool: pool, sql: newStatements(c.Schema)}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	s := &Store{pool: pool, sql: newStatements(c.Schema), schema: c.Schema, logger: c.Logger}
 	_, _ = rand.Read(s.tag[:])
 	return s, nil
 }
@@ -93,7 +101,7 @@ func (s *Store) query(ctx context.Context, row func(pgx.Rows) error, sql string,
 		}
 		return rows.Err()
 	})
-	return s.pool.SendBatch(ctx, &b).Close()
+	return explain(s.pool.SendBatch(ctx, &b).Close())
 }
 
 // micros is a duration as the tables keep it.

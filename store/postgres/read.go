@@ -11,23 +11,26 @@ import (
 	"github.com/consignq/consign"
 )
 
-// Jobs implements consign.Store.
+// Jobs implements consign.Store. A job whose row cannot be read is logged and
+// nil.
 func (s *Store) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, error) {
 	return pick(ctx, s, ids, s.sql.jobs, scanJob, func(j *consign.Job) consign.JobID { return j.ID })
 }
 
-// Specs implements consign.Store.
+// Specs implements consign.Store. A spec whose row cannot be read is logged and
+// nil.
 func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec, error) {
 	return pick(ctx, s, ids, s.sql.specs, scanSpec, func(s *consign.Spec) consign.JobID { return s.ID })
 }
 
-// Done implements consign.Store.
+// Done implements consign.Store. It returns a *CorruptError for a row that
+// cannot be read.
 func (s *Store) Done(ctx context.Context, id consign.JobID) (done *consign.Done, err error) {
 	err = s.query(ctx, func(rows pgx.Rows) (err error) { done, err = scanDone(rows); return err }, s.sql.done, uuid(id))
 	return done, err
 }
 
-// Log implements consign.Store.
+// Log implements consign.Store. What cannot be read is logged and left out.
 func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n int) ([]consign.LogEntry, error) {
 	var packed, reported []consign.LogEntry
 	err := s.query(ctx, func(rows pgx.Rows) error {
@@ -37,12 +40,18 @@ func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n 
 			return err
 		}
 		if log == nil {
-			reported = append(reported, e.entry())
-			return nil
+			entry, err := e.entry()
+			if err == nil {
+				reported = append(reported, entry)
+			}
+			return s.report(err)
 		}
+		var c checks
 		var err error
-		packed, err = unpack(id, log)
-		return err
+		if packed, err = unpack(id, log); err != nil {
+			c.note("log", "does not hold whole entries")
+		}
+		return s.report(c.err("jobs", id))
 	}, s.sql.log, uuid(id), int64(after), max(n, 0))
 	if err != nil {
 		return nil, err
@@ -71,11 +80,16 @@ func (r *reportRow) targets() []any {
 	return []any{&r.job, &r.seq, &r.at, &r.attempt, &r.event, &r.state, &r.report, &r.worker, &r.reason, &r.data}
 }
 
-func (r *reportRow) entry() consign.LogEntry {
+func (r *reportRow) entry() (consign.LogEntry, error) {
 	e := consign.LogEntry{Job: *r.job, Seq: consign.Seq(*r.seq), At: consign.Instant(*r.at), Attempt: int(*r.attempt),
 		Event: consign.EventKind(*r.event), State: consign.State(*r.state), Report: consign.ReportKind(*r.report), Reason: *r.reason, Data: r.data}
 	copy(e.Worker[:], r.worker)
-	return e
+	var c checks
+	c.within("event", int64(*r.event), int64(consign.EventReport))
+	c.within("state", int64(*r.state), int64(consign.StateExpired))
+	c.within("report", int64(*r.report), int64(consign.ReportPart))
+	c.sized("worker", r.worker, len(e.Worker), true)
+	return e, c.err("reports", e.Job)
 }
 
 // Lanes implements consign.Store.
@@ -90,7 +104,8 @@ func (s *Store) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
 	return heads, err
 }
 
-// Page implements consign.Store.
+// Page implements consign.Store. Jobs that cannot be read are logged and left
+// out, here and in the lists that follow.
 func (s *Store) Page(ctx context.Context, lane string, shards uint16, after consign.Place, n int) ([]*consign.Job, error) {
 	args := []any{laneID(lane), int64(after.Key), uuid(after.ID), max(n, 0)}
 	if shards == consign.AllShards {
@@ -129,9 +144,16 @@ func (s *Store) Effects(ctx context.Context, n int) ([]consign.Effect, error) {
 		var seq int64
 		var kind int16
 		err := rows.Scan((*[16]byte)(&e.ID.Job), &seq, &kind, &e.Target, &e.Amount, &e.Reason, (*int64)(&e.At))
+		if err != nil {
+			return err
+		}
 		e.ID.Seq, e.Kind = consign.Seq(seq), consign.EffectKind(kind)
-		effects = append(effects, e)
-		return err
+		var c checks
+		c.within("kind", int64(kind), int64(consign.EffectShred))
+		if err = c.err("effects", e.ID.Job); err == nil {
+			effects = append(effects, e)
+		}
+		return s.report(err)
 	}, s.sql.effects, max(n, 0))
 	return effects, err
 }
@@ -172,8 +194,10 @@ func (s *Store) readJobs(ctx context.Context, sql string, args ...any) ([]*consi
 	var jobs []*consign.Job
 	err := s.query(ctx, func(rows pgx.Rows) error {
 		j, err := scanJob(rows)
-		jobs = append(jobs, j)
-		return err
+		if err == nil {
+			jobs = append(jobs, j)
+		}
+		return s.report(err)
 	}, sql, args...)
 	return jobs, err
 }
@@ -194,7 +218,7 @@ func pick[T any](ctx context.Context, s *Store, ids []consign.JobID, sql string,
 		if err == nil {
 			found[id(v)] = v
 		}
-		return err
+		return s.report(err)
 	}, sql, raw)
 	for i := range ids {
 		picked[i] = found[ids[i]]

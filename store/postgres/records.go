@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/json"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -46,7 +47,16 @@ func scanSpec(rows pgx.Rows) (*consign.Spec, error) {
 	s.Privacy, s.Policy, s.Priority = consign.Privacy(privacy), consign.Policy(policy), consign.Priority(priority)
 	s.HardwareTier, s.Tier = uint8(hardwareTier), consign.Tier(tier)
 	s.Wraps, err = decodeWraps(wraps)
-	return s, err
+	var c checks
+	c.json("wraps", err)
+	c.within("chars", chars, math.MaxUint32)
+	c.within("vram", vram, math.MaxUint32)
+	c.within("privacy", int64(privacy), math.MaxUint8)
+	c.within("policy", int64(policy), math.MaxUint8)
+	c.within("priority", int64(priority), math.MaxUint8)
+	c.within("hardware_tier", int64(hardwareTier), math.MaxUint8)
+	c.within("tier", int64(tier), math.MaxUint8)
+	return s, c.err("specs", s.ID)
 }
 
 // doneColumns are what a consign.Done holds. scanDone goes by the same order.
@@ -75,11 +85,14 @@ func scanDone(rows pgx.Rows) (*consign.Done, error) {
 	}
 	copy(d.Worker[:], worker)
 	copy(d.Digest[:], digest)
-	if d.Acceptance, err = decodeAcceptance(acceptance); err != nil {
-		return nil, err
-	}
+	var c checks
+	c.sized("worker", worker, len(d.Worker), false)
+	c.sized("digest", digest, len(d.Digest), false)
+	d.Acceptance, err = decodeAcceptance(acceptance)
+	c.json("acceptance", err)
 	d.Comparison, err = decodeComparison(comparison)
-	return d, err
+	c.json("comparison", err)
+	return d, c.err("done", d.ID)
 }
 
 // The parts of a spec and of an end that are kept as JSON. Bytes are base64.

@@ -9,7 +9,9 @@ import (
 type statements struct {
 	channel string // of notifications
 
-	write, insist string // see writeSQL
+	write, insist                      string // see writeSQL
+	create, createSpecs, start, finish string // see shapes
+	copyJobs, copySpecs                string
 
 	lockJobs, lockEffects, makeCounters, lockCounters, lockDocs     string
 	deleteJobs, deleteSpecs, deleteDone, deleteReports, dropEffects string
@@ -29,6 +31,13 @@ func newStatements(schema string) statements {
 
 		write:  writeSQL("ON CONFLICT (id) DO NOTHING"),
 		insist: writeSQL(""),
+		create: createSQL(),
+		start:  startSQL(),
+		finish: finishSQL(),
+
+		createSpecs: `INSERT INTO @specs (` + names(specColumns, "") + `) SELECT * FROM ` + unnest(specColumns, 1),
+		copyJobs:    copySQL("jobs", copiedColumns),
+		copySpecs:   copySQL("specs", specColumns),
 
 		lockJobs: `SELECT id, version, state, claim, lease_until <= ` + now + `, forgotten, log FROM @jobs
 			WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE`,
@@ -83,7 +92,7 @@ func newStatements(schema string) statements {
 		doc:     `SELECT kind, key, version, body::text FROM @docs WHERE kind = $1 AND key = $2`,
 		counter: `SELECT value FROM @counters WHERE name = $1`,
 	}
-	for _, sql := range []*string{&s.write, &s.insist, &s.lockJobs, &s.lockEffects, &s.makeCounters, &s.lockCounters, &s.lockDocs, &s.deleteJobs,
+	for _, sql := range []*string{&s.write, &s.insist, &s.create, &s.createSpecs, &s.start, &s.finish, &s.copyJobs, &s.copySpecs, &s.lockJobs, &s.lockEffects, &s.makeCounters, &s.lockCounters, &s.lockDocs, &s.deleteJobs,
 		&s.deleteSpecs, &s.deleteDone, &s.deleteReports, &s.dropEffects, &s.addReports, &s.insertDocs, &s.updateDocs, &s.deleteDocs,
 		&s.setCounters, &s.renew, &s.jobs, &s.specs, &s.done, &s.log, &s.lanes, &s.page, &s.pageOfShards, &s.due, &s.lapsed, &s.list,
 		&s.effects, &s.docs, &s.doc, &s.counter} {
