@@ -166,7 +166,7 @@ type object = map[string]any
 // TestOpenAPI walks through every operation as a foreign program would, and
 // sends every bad request; each answer is as openapi.yaml says.
 func TestOpenAPI(t *testing.T) {
-	q, err := consign.New(consign.Config{Store: memdb.New(), Prices: consign.PriceTable{{Kind: consign.KindInference, Price: 10_000}}})
+	q, err := consign.New(consign.Config{Store: memdb.New(), Lease: time.Hour, Prices: consign.PriceTable{{Kind: consign.KindInference, Price: 10_000}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package strictjson
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -15,6 +17,9 @@ func TestObject(t *testing.T) {
 		{`{"a":1,"A":2}`, true}, // two keys: nothing here folds case
 		{`{"a":1,"a":1}`, false},
 		{`{"a":1,"\u0061":1}`, false},
+		{`{` + many(40) + `"z":1}`, true},
+		{`{` + many(40) + `"k0":1}`, false},
+		{`{` + many(40) + `"k39":1}`, false},
 		{`{"a":1}x`, false},
 		{`{"a":1}{}`, false},
 		{`{"a":1,}`, false},
@@ -28,6 +33,15 @@ func TestObject(t *testing.T) {
 			t.Errorf("Object(%q) = %v, want ok %v", tc.text, err, tc.ok)
 		}
 	}
+}
+
+// many are n members of an object.
+func many(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"k%d":1,`, i)
+	}
+	return b.String()
 }
 
 func TestString(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
@@ -26,7 +27,7 @@ func twoAccounts(t testing.TB) longpoll.Authenticator {
 
 // TestBadRequests: each is a 4xx with a code and a remedy, and changes nothing.
 func TestBadRequests(t *testing.T) {
-	q := startQueue(t, consign.Config{NoReceipts: true})
+	q := startQueue(t, consign.Config{NoReceipts: true, Lease: time.Hour}) // however slow the machine is
 	url := serve(t, longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: twoAccounts(t), MaxBody: 1 << 20})
 	targets := heldJob(t, url)
 	before := snapshot(t, q, targets)

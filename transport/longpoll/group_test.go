@@ -19,6 +19,7 @@ import (
 type shelf struct {
 	consign.Session
 	jobs chan consign.Assignment
+	slow time.Duration // a claim takes so long to end that is cancelled
 
 	mu       sync.Mutex
 	claims   int // calls that block
@@ -51,6 +52,7 @@ func (q *shelf) Claim(ctx context.Context) (consign.Assignment, error) {
 		}
 		return a, nil
 	case <-ctx.Done():
+		time.Sleep(q.slow)
 		return consign.Assignment{}, ctx.Err()
 	}
 }
@@ -293,6 +295,26 @@ func TestPollAfterEnd(t *testing.T) {
 			if open, _, _ := q.counts(); open != 3 {
 				t.Errorf("%d claims are open, want 3", open)
 			}
+		}
+	})
+}
+
+// TestPollDuringEnd: likewise where the queue has not let go of it yet.
+func TestPollDuringEnd(t *testing.T) {
+	polled(t, func(t *testing.T, s *session, q *shelf) {
+		q.slow = time.Second
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _, _ = s.poll(ctx, claimsRequest{Requests: names(3)}) }()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		back, leave := context.WithCancel(t.Context())
+		defer leave()
+		go func() { _, _ = s.poll(back, claimsRequest{Requests: names(3)}) }()
+		time.Sleep(2 * q.slow)
+		synctest.Wait()
+		if open, calls, _ := q.counts(); open != 3 || calls != 6 {
+			t.Errorf("%d claims are open after %d calls, want 3 after 6", open, calls)
 		}
 	})
 }
