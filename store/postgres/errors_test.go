@@ -45,13 +45,13 @@ func TestCorruptRows(t *testing.T) {
 			log, err := s.Log(ctx, ids[1], 0, 9)
 			return len(log), err
 		}, 1}, // the one beside the row
-		{"reports", "report = 77", func(s *postgres.Store) (int, error) {
+		{"reports", "report = 777", func(s *postgres.Store) (int, error) {
 			log, err := s.Log(ctx, ids[1], 0, 9)
 			return len(log), err
 		}, 1},
 		{"specs", "wraps = '[7]'", func(s *postgres.Store) (int, error) { return there(s.Specs(ctx, ids)) }, 1},
 		{"specs", "tier = 300", func(s *postgres.Store) (int, error) { return there(s.Specs(ctx, ids)) }, 1},
-		{"effects", "kind = 77", func(s *postgres.Store) (int, error) {
+		{"effects", "kind = 777", func(s *postgres.Store) (int, error) {
 			effects, err := s.Effects(ctx, 9)
 			return len(effects), err
 		}, 1},

@@ -80,7 +80,7 @@ func scanJob(rows pgx.Rows) (*consign.Job, error) {
 	}
 	var c checks
 	c.within("state", int64(state), int64(consign.StateExpired))
-	c.within("ticket", int64(ticket), int64(consign.TicketReplica))
+	c.within("ticket", int64(ticket), math.MaxUint8)
 	c.within("chars", chars, math.MaxUint32)
 	c.sized("input_hash", inputHash, len(j.InputHash), false)
 	c.sized("worker", ran, len(j.Worker), true)

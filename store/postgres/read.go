@@ -3,6 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -85,9 +86,9 @@ func (r *reportRow) entry() (consign.LogEntry, error) {
 		Event: consign.EventKind(*r.event), State: consign.State(*r.state), Report: consign.ReportKind(*r.report), Reason: *r.reason, Data: r.data}
 	copy(e.Worker[:], r.worker)
 	var c checks
-	c.within("event", int64(*r.event), int64(consign.EventReport))
-	c.within("state", int64(*r.state), int64(consign.StateExpired))
-	c.within("report", int64(*r.report), int64(consign.ReportPart))
+	c.within("event", int64(*r.event), math.MaxUint8)
+	c.within("state", int64(*r.state), math.MaxUint8)
+	c.within("report", int64(*r.report), math.MaxUint8)
 	c.sized("worker", r.worker, len(e.Worker), true)
 	return e, c.err("reports", e.Job)
 }
@@ -149,7 +150,7 @@ func (s *Store) Effects(ctx context.Context, n int) ([]consign.Effect, error) {
 		}
 		e.ID.Seq, e.Kind = consign.Seq(seq), consign.EffectKind(kind)
 		var c checks
-		c.within("kind", int64(kind), int64(consign.EffectShred))
+		c.within("kind", int64(kind), math.MaxUint8)
 		if err = c.err("effects", e.ID.Job); err == nil {
 			effects = append(effects, e)
 		}
