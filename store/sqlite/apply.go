@@ -93,20 +93,36 @@ func (b *batch) applyApart(c *consign.Change) (outcome, err error) {
 	if _, err := run(b.conn, "SAVEPOINT change", nil); err != nil {
 		return nil, err
 	}
+	undo := b.remember(c)
 	outcome, err = b.apply(c)
 	if refused(err) {
 		outcome, err = fmt.Errorf("sqlite: the change cannot be stored: %w", err), nil
 	}
 	if outcome != nil {
-		if c.Job != nil {
-			delete(b.rows, c.Job.ID) // it is where it was before
-		}
+		undo()
 		_, err = run(b.conn, "ROLLBACK TO change", nil)
 	}
 	if err == nil {
 		_, err = run(b.conn, "RELEASE change", nil)
 	}
 	return outcome, err
+}
+
+// remember returns what brings back the row that the batch has for the change's
+// job, deleted earlier in it or not: the store knows of nothing that the batch
+// has done.
+func (b *batch) remember(c *consign.Change) (undo func()) {
+	if c.Job == nil {
+		return func() {}
+	}
+	n, known := b.rows[c.Job.ID]
+	return func() {
+		if known {
+			b.rows[c.Job.ID] = n
+		} else {
+			delete(b.rows, c.Job.ID)
+		}
+	}
 }
 
 // apply judges a change and writes it. The first result is its outcome.

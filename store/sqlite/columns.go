@@ -65,7 +65,9 @@ func (r *row) job() (n int64, j *consign.Job, err error) {
 	r.hash(j.ID[:])
 	j.Version = uint64(r.int())
 	r.hash(j.Change[:])
-	j.State = small[consign.State](r)
+	if j.State = small[consign.State](r); j.State > consign.StateExpired {
+		r.fail(r.next-1, fmt.Sprintf("is %d, which is no state", j.State))
+	}
 	j.Account = r.text()
 	j.Lane = r.text()
 	j.Offset = r.duration()

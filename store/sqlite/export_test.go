@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/consignq/consign"
 	"github.com/consignq/consign/vault"
 )
 
@@ -104,3 +105,34 @@ func (f Faulty) Delete(ctx context.Context, rs []vault.Record) error {
 	}}
 	return f.write(ctx, w)
 }
+
+// MaxRows is how many rows are known at most.
+const MaxRows = maxRows
+
+// Known returns the row that is known of a job.
+func (s *Store) Known(id consign.JobID) int64 { return s.rows.of(id) }
+
+// Learning begins to read jobs; the result ends it.
+func (s *Store) Learning(jobs []*consign.Job) func() {
+	ns := make([]int64, len(jobs))
+	for i, j := range jobs {
+		ns[i] = s.rows.of(j.ID)
+	}
+	deleted := s.rows.deleted()
+	return func() { s.rows.learn(jobs, ns, deleted) }
+}
+
+// LearnMany learns n rows and returns how many are known then.
+func LearnMany(n int) int {
+	r := rows{known: make(map[consign.JobID]int64)}
+	for i := range n {
+		r.set(map[consign.JobID]int64{{byte(i), byte(i >> 8), byte(i >> 16)}: 1})
+	}
+	return len(r.known)
+}
+
+// WAL returns how many pages the WAL has.
+func (s *Store) WAL() int64 { return s.checkpoints.walLength() }
+
+// WALPages is how long the WAL grows before it is moved.
+const WALPages = walPages

@@ -27,6 +27,7 @@ func TestCorruptRows(t *testing.T) {
 		wantErr    bool
 	}{
 		{table: "jobs", set: "state = 'queued'", read: list, want: 1},
+		{table: "jobs", set: "state = 99", read: list, want: 1},
 		{table: "jobs", set: "key = 'soon'", read: page, want: 1},
 		{table: "jobs", set: "claim = x'00'", read: page, want: 1},
 		{table: "jobs", set: "attempt = 1 << 40, chars = 1 << 40", read: page, want: 1},

@@ -61,10 +61,13 @@ func (s *Store) connect(p pool) (*sqlite.Conn, error) {
 	}
 	conn.SetBusyTimeout(busyTimeout)
 	if p == s.writer {
-		if err := s.setUpWriter(conn); err != nil {
-			_ = conn.Close()
-			return nil, err
-		}
+		err = s.setUpWriter(conn)
+	} else { // what a reader has read is of no use to it after the next commit, and costs it time to drop
+		err = pragma(conn, "PRAGMA cache_size = -512")
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
 	}
 	return conn, nil
 }

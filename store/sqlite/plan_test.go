@@ -18,14 +18,7 @@ import (
 func TestPlans(t *testing.T) {
 	s := openAt(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db"), Relaxed: true})
 	fill(t, s, 1000)
-	many := 100_000
-	if text := os.Getenv("CONSIGN_ROWS"); text != "" {
-		var err error
-		if many, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, ended := range []int{1000, many} {
+	for _, ended := range []int{1000, rowsWanted(t)} {
 		finish(t, s, ended)
 		for _, analyze := range []string{"", "ANALYZE"} {
 			if err := s.Do(analyze); err != nil {
@@ -51,6 +44,20 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// rowsWanted is how many rows are many.
+func rowsWanted(tb testing.TB) int {
+	tb.Helper()
+	text := os.Getenv("CONSIGN_ROWS")
+	if text == "" {
+		return 100_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
 // fault returns the step of a plan that grows with the table.
 func fault(name string, plan []string) string {
 	for _, step := range plan {
@@ -70,26 +77,31 @@ func fault(name string, plan []string) string {
 // finish adds jobs that have ended, by SQL, since they are many.
 func finish(t testing.TB, s *sqlite.Store, n int) {
 	t.Helper()
-	columns, err := s.Texts("SELECT name FROM pragma_table_info('jobs') ORDER BY cid")
+	insert(t, s, "jobs", map[string]string{"id": "randomblob(16)", "state": fmt.Sprint(int(consign.StateCompleted)),
+		"due_at": "1800000000000000 + i"}, n)
+}
+
+// insert adds rows that have what the columns say, of which i is the number, and
+// otherwise what the table's first row has.
+func insert(t testing.TB, s *sqlite.Store, table string, columns map[string]string, n int) {
+	t.Helper()
+	names, err := s.Texts("SELECT name FROM pragma_table_info('" + table + "') ORDER BY cid")
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := make([]string, len(columns))
-	for i, name := range columns {
-		switch name {
-		case "n":
+	values := make([]string, len(names))
+	for i, name := range names {
+		switch value, ok := columns[name]; {
+		case ok:
+			values[i] = value
+		case name == "n":
 			values[i] = "NULL"
-		case "id":
-			values[i] = "randomblob(16)"
-		case "state":
-			values[i] = fmt.Sprint(int(consign.StateCompleted))
-		case "due_at":
-			values[i] = "1800000000000000 + i"
 		default:
-			values[i] = "(SELECT " + name + " FROM jobs LIMIT 1)"
+			values[i] = "(SELECT " + name + " FROM " + table + " LIMIT 1)"
 		}
 	}
-	err = s.Do(fmt.Sprintf("WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) INSERT INTO jobs SELECT %s FROM c", n, strings.Join(values, ", ")))
+	err = s.Do(fmt.Sprintf("WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) INSERT INTO %s SELECT %s FROM c",
+		n, table, strings.Join(values, ", ")))
 	if err != nil {
 		t.Fatal(err)
 	}
