@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -274,9 +275,11 @@ func (s *secured) through() {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	events := make([]byte, 4096)
-	if n, err := resp.Body.Read(events); err != nil || !bytes.Contains(events[:n], []byte("event: submit")) {
-		t.Errorf("the first event: %q, %v", events[:n], err)
+	events := bufio.NewReader(resp.Body)
+	for line := ""; line != "event: submit\n"; {
+		if line, err = events.ReadString('\n'); err != nil {
+			t.Fatalf("the first event does not come: %q, %v", line, err)
+		}
 	}
 
 	// A worker by either way; a submitter's long poll.
@@ -293,7 +296,7 @@ func (s *secured) through() {
 			t.Errorf("by %s a job is %d %.300s", worker, status, body)
 		}
 	}
-	if rest, err := io.ReadAll(resp.Body); err != nil || !bytes.Contains(rest, []byte("event: end")) {
+	if rest, err := io.ReadAll(events); err != nil || !bytes.Contains(rest, []byte("event: end")) {
 		t.Errorf("the events end with %.300q, %v", rest, err)
 	}
 	p := s.submit("-token-file", filepath.Join(s.dir, "acme.token"), "-task", "classify", "../README.md")
