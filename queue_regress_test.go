@@ -613,3 +613,39 @@ func TestRiver1324_PoisonTicket(t *testing.T) {
 		}
 	})
 }
+
+// The owner ends anybody's job, and says why; what has ended stays as it is.
+func TestOwnerCancels(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, func(r *rig) { r.config.Prices = nil })
+		defer r.stop()
+		h, claim := r.quiet(r.q)
+		req := r.request()
+		r.submit(req)
+		a := claim()
+		for _, bad := range []string{strings.Repeat("x", 5000), "\xff", "a\x00"} {
+			if _, err := r.q.Cancel(context.Background(), req.ID, bad); !isField(err, "reason") {
+				t.Errorf("the reason %.10q: %v", bad, err)
+			}
+		}
+		info, err := r.q.Cancel(context.Background(), req.ID, "the region is closed")
+		if err != nil || info.State != consign.StateCancelled || info.Reason != "the region is closed" {
+			t.Fatal(info, err)
+		}
+		if err := h.complete(a); !errors.Is(err, consign.ErrLeaseLost) || !errors.Is(err, consign.ErrCancelled) {
+			t.Errorf("a completion of the cancelled job: %v", err)
+		}
+		again, err := r.q.Cancel(context.Background(), req.ID, "")
+		if err != nil || again.Reason != info.Reason {
+			t.Errorf("cancelled again: %+v, %v", again, err)
+		}
+		other := r.request()
+		r.submit(other)
+		if info, err := r.q.Cancel(context.Background(), other.ID, ""); err != nil || info.Reason != "cancelled by the queue's owner" {
+			t.Errorf("without a reason: %+v, %v", info, err)
+		}
+		if _, err := r.q.Cancel(context.Background(), consign.NewJobID(), ""); !errors.Is(err, consign.ErrNotFound) {
+			t.Errorf("a job that is not there: %v", err)
+		}
+	})
+}

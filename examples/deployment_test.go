@@ -214,7 +214,7 @@ func (d *deployment) call(method, path string, in any, want int, out any) {
 		}
 		body = bytes.NewReader(b)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, d.gate.url()+path, body)
+	r, err := http.NewRequestWithContext(ctx, method, d.url()+path, body)
 	if err != nil {
 		d.t.Fatal(err)
 	}

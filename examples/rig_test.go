@@ -24,13 +24,13 @@ import (
 // patience bounds every wait of these tests. Nothing needs a tenth of it.
 const patience = 3 * time.Minute
 
-// programs builds the three programs, once, and returns their folder.
+// programs builds the programs, once, and returns their folder.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "consign-examples-")
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "./coordinator", "./worker", "./submit").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "./coordinator", "./worker", "./submit", "./consign").CombinedOutput()
 	if err != nil {
 		return dir, fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -59,13 +59,23 @@ type process struct {
 // start runs a program until the test ends, or stop.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startIn(t, nil, name, args...)
+}
+
+// startIn does, with more in its environment.
+func startIn(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, name: name, cmd: exec.Command(filepath.Join(dir, name), args...), lines: make(chan string, 1<<16), ended: make(chan struct{})}
+	path := name // of a program of others
+	if !filepath.IsAbs(name) {
+		path = filepath.Join(dir, name)
+	}
+	p := &process{t: t, name: name, cmd: exec.Command(path, args...), lines: make(chan string, 1<<16), ended: make(chan struct{})}
 	p.cmd.Stderr = &p.stderr
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	stdout, err := p.cmd.StdoutPipe()
 	if err == nil {
 		err = p.cmd.Start()
@@ -222,6 +232,18 @@ type deployment struct {
 	store   string
 	key     sign.PublicKey // the queue's
 	metrics string
+
+	// Where the coordinator is dialled by another way than the gateway.
+	address string
+	env     []string
+}
+
+// url is where the coordinator is dialled.
+func (d *deployment) url() string {
+	if d.address != "" {
+		return d.address
+	}
+	return d.gate.url()
 }
 
 func newDeployment(t *testing.T, store string) *deployment {
@@ -242,7 +264,8 @@ func (d *deployment) coordinator(args ...string) *process {
 		d.t.Fatal(err)
 	}
 	d.metrics = p.line("metrics ")
-	d.gate.target.Store(strings.TrimPrefix(url, "http://"))
+	_, address, _ := strings.Cut(url, "://")
+	d.gate.target.Store(address)
 	return p
 }
 
@@ -263,10 +286,10 @@ func (d *deployment) identity(name string) sign.PublicKey {
 
 func (d *deployment) worker(name string, args ...string) *process {
 	d.t.Helper()
-	return start(d.t, "worker", append([]string{"-coordinator", d.gate.url(), "-dir", filepath.Join(d.dir, name)}, args...)...)
+	return startIn(d.t, d.env, "worker", append([]string{"-coordinator", d.url(), "-dir", filepath.Join(d.dir, name)}, args...)...)
 }
 
 func (d *deployment) submit(args ...string) *process {
 	d.t.Helper()
-	return start(d.t, "submit", append([]string{"-coordinator", d.gate.url(), "-dir", filepath.Join(d.dir, "submit")}, args...)...)
+	return startIn(d.t, d.env, "submit", append([]string{"-coordinator", d.url(), "-dir", filepath.Join(d.dir, "submit")}, args...)...)
 }

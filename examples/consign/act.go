@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/examples/internal/cli"
+	"github.com/consignq/consign/webhook"
 )
 
 // migrate has nothing left to do: to open a store is to bring it up to date.
@@ -46,12 +49,12 @@ func (t *tool) withQueue(ctx context.Context, c consign.Config, f func(*consign.
 	return err
 }
 
-// cancel does as the jobs' submitters could.
+// cancel ends jobs, whosever they are.
 func (t *tool) cancel(ctx context.Context) error {
 	var done []outcome
 	err := t.withQueue(ctx, consign.Config{}, func(q *consign.Queue) error {
 		return t.each(ctx, func(job *consign.Job) error {
-			info, err := q.Submitter(job.Account).Cancel(ctx, job.ID)
+			info, err := q.Cancel(ctx, job.ID, t.reason)
 			if err == nil {
 				done = append(done, outcome{Job: job.ID, State: info.State.String()})
 			}
@@ -59,6 +62,35 @@ func (t *tool) cancel(ctx context.Context) error {
 		})
 	})
 	return errors.Join(show(t, []string{"JOB", "STATE"}, done), err)
+}
+
+// webhookSecret is for the queue's owner to give to an account.
+func (t *tool) webhookSecret(context.Context) error {
+	if t.identity == "" || t.account == "" {
+		return errors.New("usage: consign webhook-secret -identity FILE -account ACCOUNT, and -webhook-secret FILE where the coordinator has one")
+	}
+	identity, err := sign.Load(t.identity)
+	if err != nil {
+		return err
+	}
+	var seed []byte
+	if t.seed == "" {
+		seed, err = webhook.Seed(identity)
+	} else {
+		seed, err = cli.ReadSeed("webhook-secret", t.seed)
+	}
+	if err != nil {
+		return err
+	}
+	v := struct {
+		Secret string `json:"secret"`
+		Key    string `json:"public_key,omitempty"`
+	}{webhook.Secret(seed, t.account), webhook.PublicKey(identity.Public())}
+	if t.json {
+		return t.writeJSON(v)
+	}
+	fmt.Fprintf(t.out, "secret      %s\npublic key  %s\n", v.Secret, v.Key)
+	return nil
 }
 
 // retry submits again what a job was: a terminal state never changes, and the

@@ -129,8 +129,11 @@ func TestLife(t *testing.T) {
 		if _, err := r.call("retry", id); err == nil || !strings.Contains(err.Error(), "only what has ended") {
 			t.Errorf("retry of a queued job: %v", err)
 		}
-		if out := r.must("cancel", id); !strings.Contains(out, "cancelled") {
+		if out := r.must("cancel", "-reason", "the region is closed", id); !strings.Contains(out, "cancelled") {
 			t.Errorf("cancel:\n%s", out)
+		}
+		if out := r.must("list", "-account", "acme"); !strings.Contains(out, "the region is closed") {
+			t.Errorf("why it was cancelled is not in\n%s", out)
 		}
 		var x explanation
 		if r.read(&x, "explain", id); x.Job.State != "cancelled" || len(x.Log) < 2 {

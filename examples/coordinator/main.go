@@ -28,6 +28,7 @@ them.
 
   coordinator                                       a queue in memory, for this machine alone
   coordinator -store sqlite:queue.db                one that survives a restart
+  coordinator -store postgres:postgres://host/db    one that others with the same identity.pem and vault.kek can serve as well
   coordinator -listen :8443 -tokens tokens -tls-cert cert.pem -tls-key key.pem -origin https://queue.example.com:8443
 
 It prints its public key: submitters need it to verify what they get. SIGTERM makes it take in no more, wait for what
@@ -35,8 +36,11 @@ is under way, and end.`
 
 type options struct {
 	listen, store, dir, tokens, cert, key, metrics string
+	secret                                         string
 	lease                                          time.Duration
-	webhooks, foreign                              bool
+	rate                                           float64
+	burst                                          int
+	webhooks, anywhere, foreign                    bool
 	origins, proxies                               cli.List
 	log                                            *slog.Logger
 }
@@ -61,31 +65,45 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	m := newMetrics()
-	store, closeStore, err := openStore(ctx, o.store, m, o.log)
+	db, err := openStore(ctx, o.store, m, o.log)
 	if err != nil {
 		return err
 	}
-	defer closeStore()
-	kek, err := vault.KEKFromFile(filepath.Join(o.dir, "vault.kek"))
-	if err != nil {
-		return err
-	}
-	keys, err := vault.Open(filepath.Join(o.dir, "vault"), kek, vault.Config{Store: store, Logger: o.log})
+	defer db.close()
+	keys, err := openVault(ctx, db, o.dir, o.log)
 	if err != nil {
 		return err
 	}
 	defer func() { complain(o.log, "vault", keys.Close()) }()
-	queue, err := consign.New(consign.Config{Store: store, Identity: identity, Vault: keys, Webhooks: o.webhooks, Lease: o.lease, Logger: o.log})
+	queue, err := consign.New(consign.Config{Store: db.store, Identity: identity, Vault: keys, Webhooks: o.webhooks, Lease: o.lease, Logger: o.log})
 	if err != nil {
 		return err
 	}
-	var sender *webhook.Sender
-	if o.webhooks {
-		if sender, err = webhook.New(webhook.Config{Store: store, Identity: identity, Logger: o.log}); err != nil {
-			return err
-		}
+	sender, err := o.sender(db.store, identity)
+	if err != nil {
+		return err
 	}
 	return o.work(ctx, queue, identity, keys, sender, m)
+}
+
+// sender returns what delivers webhooks, nil for nothing.
+func (o *options) sender(store consign.Store, identity *sign.Identity) (*webhook.Sender, error) {
+	switch {
+	case !o.webhooks && o.secret != "":
+		return nil, cli.FieldError("webhook-secret", "is there, and -webhooks is not", "give both, or none")
+	case !o.webhooks && o.anywhere:
+		return nil, cli.FieldError("webhooks-anywhere", "is there, and -webhooks is not", "give both, or none")
+	case !o.webhooks:
+		return nil, nil
+	}
+	c := webhook.Config{Store: store, Identity: identity, AnyAddress: o.anywhere, Logger: o.log}
+	if o.secret != "" {
+		var err error
+		if c.Seed, err = cli.ReadSeed("webhook-secret", o.secret); err != nil {
+			return nil, err
+		}
+	}
+	return webhook.New(c)
 }
 
 func parse(args []string) (o options, err error) {
@@ -98,7 +116,11 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.key, "tls-key", "", "`FILE` of the certificate's key")
 	flags.StringVar(&o.metrics, "metrics", "", "`ADDRESS` of a listener for Prometheus, at /metrics; none without it")
 	flags.DurationVar(&o.lease, "lease", 30*time.Second, "how long a worker may be silent before its jobs go to another")
-	flags.BoolVar(&o.webhooks, "webhooks", false, "tell submitters of ended jobs at the URLs that they name")
+	flags.Float64Var(&o.rate, "rate", 0, "how many requests a second each account may make; 0: as many as it likes")
+	flags.IntVar(&o.burst, "burst", 20, "how many requests an account may make at once, under -rate")
+	flags.BoolVar(&o.webhooks, "webhooks", false, "tell submitters of ended jobs at the URLs that they name, on public addresses")
+	flags.StringVar(&o.secret, "webhook-secret", "", "`FILE` of 64 hexadecimal digits from which the accounts' signing secrets follow; without it they follow from the identity (see consign webhook-secret)")
+	flags.BoolVar(&o.anywhere, "webhooks-anywhere", false, "call webhooks on private addresses, too: whoever may submit can then make this machine call anything that it can reach")
 	flags.Var(&o.origins, "origin", "`URL` by which workers dial, as in https://queue.example.com; may be given several times; without it any is believed")
 	flags.Var(&o.proxies, "proxy", "`ADDRESS` or network of a reverse proxy whose X-Forwarded-For is believed; may be given several times")
 	flags.BoolVar(&o.foreign, "foreign", false, "let workers in that speak only the first protocol; they get jobs alone that anybody may read")
@@ -153,6 +175,9 @@ func (o *options) greet(s *servers, identity *sign.Identity) {
 	o.log.Info("serving", "url", s.url(), "metrics", s.metricsURL(), "store", storeKind(o.store), "queue_key", identity.Public().String(), "fingerprint", identity.Public().Fingerprint())
 	if o.tokens == "" {
 		o.log.Warn("no -tokens: everybody on this machine is one account, and nobody else is let in")
+	}
+	if o.anywhere {
+		o.log.Warn("-webhooks-anywhere: whoever may submit can make this machine call anything that it can reach")
 	}
 	if o.store == "memdb" {
 		o.log.Warn("-store memdb: the jobs are gone when this process ends")

@@ -24,6 +24,9 @@ func (o *options) checkAccess() error {
 	if (o.cert == "") != (o.key == "") {
 		return cli.FieldError("tls-cert", "and -tls-key belong together", "give both, or none")
 	}
+	if o.rate < 0 || o.burst < 0 || o.rate > 0 && o.burst == 0 {
+		return cli.FieldError("rate", "or -burst is below what lets anything through", "give numbers above zero, or no -rate for no bound")
+	}
 	host, _, err := net.SplitHostPort(o.listen)
 	if err != nil {
 		return cli.FieldError("listen", "is no address: "+err.Error(), "give a host and a port, as in 127.0.0.1:8080")
@@ -67,7 +70,8 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 	if err != nil {
 		return nil, nil, err
 	}
-	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ctx.Err, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies, Logger: o.log}
+	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ctx.Err, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies,
+		Rate: o.rate, Burst: o.burst, Logger: o.log}
 	for _, origin := range o.origins { // by these names it is reached through a proxy on this machine
 		if u, err := url.Parse(origin); err == nil {
 			c.Hosts = append(c.Hosts, u.Hostname())

@@ -22,6 +22,9 @@ func TestAccess(t *testing.T) {
 		{options{listen: "192.0.2.1:0", origins: []string{"https://x"}}, "listen"},
 		{options{listen: "192.0.2.1:0", tokens: "tokens", origins: []string{"https://x"}}, ""},
 		{options{listen: "no port"}, "listen"},
+		{options{listen: "127.0.0.1:0", rate: 5, burst: 5}, ""},
+		{options{listen: "127.0.0.1:0", rate: 5}, "rate"},
+		{options{listen: "127.0.0.1:0", rate: -1, burst: 5}, "rate"},
 		{options{listen: "127.0.0.1:0", cert: "cert.pem"}, "tls-cert"},
 	} {
 		err := c.o.checkAccess()
