@@ -37,6 +37,7 @@ var importRules = []importRule{
 	{"internal/compare", nil, nil, "a leaf of client and worker"},
 	{"internal/retry", []string{"."}, []string{"github.com/cenkalti/backoff/v4"}, "a leaf of client and worker"},
 	{"internal/testkit", []string{".", "crypto/*", "internal/*", "store/memdb"}, nil, "it knows interfaces, not adapters"},
+	{"internal/testkit/queuetest", []string{".", "crypto/sign"}, []string{"pgregory.net/rapid"}, "a suite knows interfaces, and what draws its cases"},
 	{"internal/testkit/pgtest", nil, nil, "it starts PostgreSQL, and knows nothing of what works on it"},
 	{"client", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
 	{"worker", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
@@ -91,7 +92,7 @@ func TestRootNeedsOnlyTheStandardLibrary(t *testing.T) {
 
 // TestTestHelpersStayInTests: no package that a program links imports them.
 func TestTestHelpersStayInTests(t *testing.T) {
-	helpers := []string{"internal/testkit", "internal/testkit/pgtest", "store/storetest", "transport/transporttest", "vault/vaulttest"}
+	helpers := []string{"internal/testkit", "internal/testkit/pgtest", "internal/testkit/queuetest", "store/storetest", "transport/transporttest", "vault/vaulttest"}
 	for _, p := range list(t, "./...") {
 		if slices.Contains(helpers, inModule(p.ImportPath)) {
 			continue

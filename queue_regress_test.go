@@ -543,7 +543,7 @@ func TestAIHordeWorker69_BOINC361_PoisonPayloadIsNobodysFault(t *testing.T) {
 }
 
 // Ghost work: results were lost or doubled after a reconnect.
-func TestBacalhau3861_4114_ResultAfterAReconnect(t *testing.T) {
+func TestBacalhau3861_4114_SkyPilot7117_ResultAfterAReconnect(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		// An impatient program: a queue that waits for what is running would
 		// end with the lease, and the reaper would race with the completion.

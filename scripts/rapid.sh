@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A file that imports it, or holds a store against the model that does.
-draws='^[[:space:]]*(import )?"pgregory\.net/rapid"$|storetest\.Model\('
+# A file that imports it, or holds a store against models that do.
+draws='^[[:space:]]*(import )?"pgregory\.net/rapid"$|storetest\.Model\(|queuetest\.Suite'
 
 # tests_with_rapid DIR lists the Test functions of such files, in one pattern.
 tests_with_rapid() {

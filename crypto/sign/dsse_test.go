@@ -60,7 +60,7 @@ func sum(b [32]byte) []byte { return b[:] }
 
 // A wrong type is reported before the signatures are looked at, and even where
 // they hold.
-func TestTypeIsCheckedFirst(t *testing.T) {
+func TestCosignCVE202235929_TypeIsCheckedFirst(t *testing.T) {
 	id := Generate()
 	e, err := SignEnvelope(id, testType, []byte("x"))
 	if err != nil {

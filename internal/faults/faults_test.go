@@ -24,7 +24,7 @@ type fault struct {
 }
 
 var faults = []fault{
-	{"none", 300, 50_000, healthy, []mutant{staleReads, deaf}},
+	{"none", 300, 500_000, healthy, []mutant{staleReads, deaf}},
 	{"sqlite-kills", 8, 1000, sqliteKills, []mutant{earlyAck, keysInMemory}},
 	{"postmaster-kills", 3, 100, postmasterKills, []mutant{hopeful}},
 	{"coordinator-kills", 5, 100, coordinatorKills, []mutant{selfish, earlyAck}},
@@ -90,7 +90,7 @@ func TestFaults(t *testing.T) {
 				case v.submits == 0 || v.completions == 0:
 					t.Error("nothing was acknowledged")
 				}
-				t.Logf("%d times in %.0f s: %v", n, time.Since(began).Seconds(), v)
+				t.Logf("%s=%d in %.0f s: %v", f.name, n, time.Since(began).Seconds(), v)
 				mu.Lock()
 				defer mu.Unlock()
 				all.add(v)
