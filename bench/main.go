@@ -10,7 +10,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -167,7 +166,7 @@ func rounds(ctx context.Context, p *place, o options) (*results, error) {
 			for i := range o.systems {
 				s := o.systems[(i+round)%len(o.systems)]
 				key := pair{w.name, s.name}
-				n := cmp.Or(sizes[key], firstJobs)
+				n := max(leastJobs, leastASlot*s.slots, sizes[key])
 				if w.size != nil {
 					n = max(1, w.size(o.span))
 				}
@@ -176,7 +175,7 @@ func rounds(ctx context.Context, p *place, o options) (*results, error) {
 					return nil, fmt.Errorf("%s: %s of %d jobs: %w", s.name, w.name, n, err)
 				}
 				last := ms[len(ms)-1] // the one that takes longest
-				sizes[key] = min(maxJobs, max(leastJobs, int(last.rate()*o.span.Seconds())))
+				sizes[key] = min(maxJobs, int(last.rate()*o.span.Seconds()))
 				if round == 0 {
 					continue
 				}
