@@ -63,7 +63,6 @@ func checkMeasure(t *testing.T, s system, f figure, m *measure, n int) {
 // fake is a queue in memory, and what is wrong with it.
 type fake struct {
 	waiting     []int
-	run         func(int)
 	lose, again bool // job 3, its run
 	silent      bool // one completion is not told of
 	deaf        bool // answers with an error

@@ -10,7 +10,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -19,6 +18,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -42,6 +42,7 @@ type options struct {
 	systems       []system
 	workloads     []workload
 	markdown, svg string
+	profile       string
 	command       string
 }
 
@@ -51,6 +52,7 @@ func parse(args []string) (o options, err error) {
 	flags.DurationVar(&o.span, "time", time.Second, "about how long each workload takes each system, each round")
 	flags.StringVar(&o.markdown, "markdown", "", "write the tables to this `file`, too")
 	flags.StringVar(&o.svg, "svg", "", "draw the tables into this `file`")
+	flags.StringVar(&o.profile, "cpuprofile", "", "write a profile of this program to this `file`: choose one system and one workload")
 	chosen := flags.String("systems", "all", "these systems, by `name,name`: "+names(systems(), func(s system) string { return s.name }))
 	doing := flags.String("workloads", "all", "these workloads, by `name,name`: "+names(workloads(), func(w workload) string { return w.name }))
 	if err := flags.Parse(args); err != nil {
@@ -107,8 +109,8 @@ func compare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	res, err := rounds(ctx, p, o)
-	if err != nil {
+	var res *results
+	if err := profiled(o.profile, func() (err error) { res, err = rounds(ctx, p, o); return err }); err != nil {
 		return err
 	}
 	if p.pg != nil {
@@ -126,6 +128,21 @@ func compare(ctx context.Context, args []string) error {
 		return err
 	}
 	return page(os.Stdout)
+}
+
+// profiled does something under the processor's profiler, if there is a file
+// for what that says.
+func profiled(path string, do func() error) error {
+	if path == "" {
+		return do()
+	}
+	return writeFile(path, func(w io.Writer) error {
+		if err := pprof.StartCPUProfile(w); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+		return do()
+	})
 }
 
 func writeFile(path string, write func(io.Writer) error) error {
@@ -149,7 +166,7 @@ func rounds(ctx context.Context, p *place, o options) (*results, error) {
 			for i := range o.systems {
 				s := o.systems[(i+round)%len(o.systems)]
 				key := pair{w.name, s.name}
-				n := cmp.Or(sizes[key], firstJobs)
+				n := max(leastJobs, leastASlot*s.slots, sizes[key])
 				if w.size != nil {
 					n = max(1, w.size(o.span))
 				}
@@ -158,7 +175,7 @@ func rounds(ctx context.Context, p *place, o options) (*results, error) {
 					return nil, fmt.Errorf("%s: %s of %d jobs: %w", s.name, w.name, n, err)
 				}
 				last := ms[len(ms)-1] // the one that takes longest
-				sizes[key] = min(maxJobs, max(leastJobs, int(last.rate()*o.span.Seconds())))
+				sizes[key] = min(maxJobs, int(last.rate()*o.span.Seconds()))
 				if round == 0 {
 					continue
 				}

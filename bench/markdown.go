@@ -149,7 +149,12 @@ func table(p func(string, ...any), f figure, rows []row) {
 	}
 }
 
-func millis(d time.Duration) string { return fmt.Sprintf("%.3g", d.Seconds()*1e3) }
+func millis(d time.Duration) string {
+	if d >= 100*time.Millisecond {
+		return fmt.Sprintf("%.0f", d.Seconds()*1e3)
+	}
+	return fmt.Sprintf("%.3g", d.Seconds()*1e3)
+}
 
 // thousands is a rate with the digits that mean something.
 func thousands(rate float64) string {

@@ -66,7 +66,7 @@ func systems() []system {
 		{"consign-postgres-signed", "Consign, PostgreSQL, signed receipts", ofMachine, "river-postgres", manySlots, onPostgres, consignPostgres(false)},
 		{"river-postgres", "River, PostgreSQL, best settings", ofMachine, "", manySlots, onPostgres, riverPostgres(riverBest)},
 		{"river-postgres-defaults", "River, PostgreSQL, defaults", ofMachine, "river-postgres", 100, onPostgres, riverPostgres(riverDefaults)},
-		{"river-sqlite", "River, SQLite FULL", ofMachine, "", manySlots, onNothing, riverSQLite},
+		{"river-sqlite", "River, SQLite FULL", ofMachine, "", 200, onNothing, riverSQLite},
 		{"asynq-redis", "asynq, Redis", snapshots, "", 200, onRedis, asynqRedis(false)},
 		{"asynq-redis-synced", "asynq, Redis appendfsync always", ofMachine, "", 200, onRedisSynced, asynqRedis(true)},
 		{"backlite-sqlite", "backlite, SQLite FULL", ofMachine, "river-sqlite", 200, onNothing, backliteSQLite},

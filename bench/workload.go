@@ -13,8 +13,9 @@ import (
 // completed, or it fails.
 type workload struct {
 	name string // on the command line
-	// size is how many jobs fill a span, from the rate of the round before;
-	// nil: as many as that rate says.
+	// size is how many jobs a span has; nil: as many as fill it at the rate of
+	// the round before, and enough to fill all of a system's slots severalfold,
+	// or who claims them all at once is measured at completing alone.
 	size    func(span time.Duration) int
 	figures []figure
 	run     func(ctx context.Context, r *run) ([]measure, error)
@@ -47,8 +48,8 @@ const (
 	arrivals     = 100 // jobs a second where latency is measured
 	connections  = 8
 	spanTimeout  = 2 * time.Minute
-	firstJobs    = 2000 // where no rate is known yet
-	leastJobs    = 200
+	leastJobs    = 1000
+	leastASlot   = 5
 	beforeTheRun = 1 // a job that goes through before the clock starts
 )
 
