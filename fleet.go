@@ -241,16 +241,26 @@ type inSpec struct {
 
 func (in inSpec) apply(e *engine) {
 	job := in.op.next.Job
+	// What cannot be handed out the worker never hears of: it is given back
+	// where the store is in trouble, and has failed where the store has no
+	// payload, since there will be none for the next worker either.
+	ev := Event{Kind: EventRelease}
 	if in.spec == nil && in.err == nil {
-		in.err = ErrNotFound
+		in.err = errNoSpec
+		ev = Event{Kind: EventFail, Fail: FailPayload}
 	}
 	if in.err != nil {
-		// The worker never hears of it: give it back.
-		e.run(&op{kind: opEvent, id: job.ID, claim: job.Claim, worker: job.Worker,
-			ev: Event{Kind: EventRelease, Reason: "the payload could not be read: " + in.err.Error()}})
+		ev.Reason = reason("the payload could not be read: " + in.err.Error())
+		e.run(&op{kind: opEvent, id: job.ID, claim: job.Claim, worker: job.Worker, ev: ev})
+		delete(in.op.waiter.worker.running, job.Claim) // its slot is free already
 	}
 	e.out.replies = append(e.out.replies, reply{call: in.op.waiter.call, job: job, spec: in.spec, err: in.err})
 }
+
+// errNoSpec answers a claim whose job is in the store without its spec, or with
+// one that the store cannot read and has logged. Its ID is used up: the next
+// try needs another.
+var errNoSpec = fmt.Errorf("%w: the store has no spec of the job that can be read", ErrNotFound)
 
 // claimRefused carries on after a claim that was not committed: the ticket is
 // stale or the store is in trouble.

@@ -112,8 +112,6 @@ const adminCounter = "queue/admin"
 var adminChanged = Delta{Counter: adminCounter, Add: 1}
 
 // lookAtDocs takes in pairings, pauses and standings that others have changed.
-// One that cannot be read keeps the others from being taken in, and is logged
-// until somebody repairs it.
 func (q *Queue) lookAtDocs(ctx context.Context) {
 	n, err := q.config.Store.Counter(ctx, adminCounter)
 	if err != nil || n == q.administered {
@@ -123,10 +121,7 @@ func (q *Queue) lookAtDocs(ctx context.Context) {
 	defer q.admin.Unlock()
 	docs, err := q.readAdmin(ctx)
 	if err == nil {
-		err = q.docs(ctx, DocWorker, func(d Doc) error {
-			docs.workers = append(docs.workers, d)
-			return nil
-		})
+		err = q.docs(ctx, DocWorker, func(d Doc) { docs.workers = append(docs.workers, d) })
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -138,22 +133,27 @@ func (q *Queue) lookAtDocs(ctx context.Context) {
 	q.inbox.push(docs)
 }
 
-// readAdmin reads pairings and pauses.
+// readAdmin reads pairings and pauses. A pairing that cannot be read trusts
+// nobody, and keeps no other from being read: it is logged, once for each of
+// its versions.
 func (q *Queue) readAdmin(ctx context.Context) (in inAdmin, err error) {
-	err = q.docs(ctx, DocPairing, func(d Doc) error {
+	bad := map[string]uint64{}
+	err = q.docs(ctx, DocPairing, func(d Doc) {
 		p, err := readPairing(d)
-		if !p.Pending {
+		switch {
+		case err != nil:
+			if bad[d.Key] = d.Version; q.badPairings[d.Key] != d.Version {
+				q.config.Logger.Error("consign: a pairing is left out", "error", err)
+			}
+		case !p.Pending:
 			in.trusts = append(in.trusts, trust{p.Account, p.Worker})
 		}
-		return err
 	})
 	if err != nil {
 		return in, err
 	}
-	err = q.docs(ctx, DocPause, func(d Doc) error {
-		in.pauses = append(in.pauses, PauseKey(d.Key))
-		return nil
-	})
+	q.badPairings = bad
+	err = q.docs(ctx, DocPause, func(d Doc) { in.pauses = append(in.pauses, PauseKey(d.Key)) })
 	return in, err
 }
 

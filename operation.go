@@ -109,6 +109,9 @@ func (e *engine) transition(ent *entry, o *op) (done bool, err error) {
 	}
 	o.was = ent.job
 	if o.next, err = ent.job.Next(&o.ev, e.now, &e.rules); err != nil {
+		if o.kind == opTime {
+			e.timer.stuck++ // it stays due for ever
+		}
 		return true, err
 	}
 	c := Change{ID: o.change, Job: o.next.Job, Log: o.next.Log, Effects: o.next.Effects, Docs: o.next.Docs}

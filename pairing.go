@@ -275,7 +275,7 @@ func (s *submitter) RevokePairing(ctx context.Context, w WorkerID) error {
 func (q *Queue) Pair(ctx context.Context, p Pairing) error {
 	p.Pending = false
 	for {
-		_, doc, err := q.pairing(ctx, p.Account, p.Worker)
+		doc, err := q.config.Store.Doc(ctx, DocPairing, p.key()) // one that cannot be read is written over
 		if err != nil {
 			return err
 		}
@@ -331,18 +331,22 @@ func (q *Queue) pairings(ctx context.Context, account string) (out []Pairing, er
 			if !strings.HasPrefix(d.Key, prefix) {
 				return out, nil
 			}
-			p, err := readPairing(d)
-			if err != nil {
-				return nil, err
+			if p, err := readPairing(d); err == nil { // else it is logged where it is not trusted
+				out = append(out, p)
 			}
-			out, after = append(out, p), d.Key
+			after = d.Key
 		}
 	}
 }
 
-func readPairing(d Doc) (p Pairing, err error) {
-	if err := json.Unmarshal(d.Body, &p); err != nil {
-		return p, fmt.Errorf("document %s %q: %w", d.Kind, d.Key, err)
+func readPairing(d Doc) (Pairing, error) {
+	var p Pairing
+	err := json.Unmarshal(d.Body, &p)
+	if err == nil && p.key() != d.Key {
+		err = fmt.Errorf("it is of account %q and worker %s", p.Account, p.Worker)
+	}
+	if err != nil {
+		return Pairing{}, fmt.Errorf("document %s %q cannot be read: %w: pair the two again, or unpair them", d.Kind, d.Key, err)
 	}
 	return p, nil
 }

@@ -35,10 +35,11 @@ type Queue struct {
 	vaults   atomic.Pointer[[]string] // the vault's names, as it last said them
 	nudge    chan struct{}            // receives when others are said to have queued jobs
 
-	admin        sync.Mutex    // held while a pairing or pause is written and passed on
-	administered int64         // the adminCounter of what the engine was told
-	running      sync.Mutex    // held by Run
-	ended        chan struct{} // closed when Run has returned
+	admin        sync.Mutex        // held while a pairing or pause is written and passed on
+	administered int64             // the adminCounter of what the engine was told
+	badPairings  map[string]uint64 // that could not be read, and were logged: key and version
+	running      sync.Mutex        // held by Run
+	ended        chan struct{}     // closed when Run has returned
 }
 
 var _ WorkerAPI = (*Queue)(nil)
@@ -328,7 +329,7 @@ func (q *Queue) recover(ctx context.Context) error {
 }
 
 // docs calls f for each document of a kind.
-func (q *Queue) docs(ctx context.Context, kind string, f func(Doc) error) error {
+func (q *Queue) docs(ctx context.Context, kind string, f func(Doc)) error {
 	after := ""
 	for {
 		page, err := q.config.Store.Docs(ctx, kind, after, 1000)
@@ -336,9 +337,7 @@ func (q *Queue) docs(ctx context.Context, kind string, f func(Doc) error) error 
 			return err
 		}
 		for _, d := range page {
-			if err := f(d); err != nil {
-				return fmt.Errorf("document %s %q: %w", d.Kind, d.Key, err)
-			}
+			f(d)
 			after = d.Key
 		}
 	}

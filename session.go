@@ -202,6 +202,17 @@ func (s *session) Heartbeat(ctx context.Context, h Heartbeat) (HeartbeatReply, e
 }
 
 func (s *session) Claim(ctx context.Context) (Assignment, error) {
+	for {
+		a, err := s.claimOnce(ctx)
+		if !errors.Is(err, errNoSpec) {
+			return a, err
+		}
+	}
+}
+
+// claimOnce claims under one claim ID. errNoSpec: it came to nothing, and that
+// job is in nobody's way any more.
+func (s *session) claimOnce(ctx context.Context) (Assignment, error) {
 	c := s.q.newCall()
 	if err := s.q.inbox.call(inClaim{c, s.id, NewClaimID()}); err != nil {
 		return Assignment{}, err

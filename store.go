@@ -33,7 +33,10 @@ type Store interface {
 
 	// Jobs returns the jobs, nil where there is none, in the order of ids.
 	Jobs(ctx context.Context, ids []JobID) ([]*Job, error)
-	// Specs returns the specs, nil where there is none, in the order of ids.
+	// Specs returns the specs, nil where there is none, in the order of ids. A
+	// record that cannot be read is none, here as above and in every list: one
+	// must not keep others from being read. A job that has no spec when it is
+	// claimed fails.
 	Specs(ctx context.Context, ids []JobID) ([]*Spec, error)
 	// Done returns how a job ended, nil if it has no result.
 	Done(ctx context.Context, id JobID) (*Done, error)

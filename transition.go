@@ -101,7 +101,8 @@ type Transition struct {
 // the only place where a job's state changes. An event that the table does not
 // have is a *TransitionError and leaves everything as it was.
 func (j *Job) Next(ev *Event, now Instant, rules *Rules) (Transition, error) {
-	if _, ok := transitions[j.State][ev.Kind]; !ok || j.Purged && ev.Kind != EventPurge {
+	known := int(j.State) < len(transitions) // a store may have what a newer version wrote
+	if !known || transitions[j.State][ev.Kind] == nil || j.Purged && ev.Kind != EventPurge {
 		return Transition{}, &TransitionError{Job: j.ID, State: j.State, Event: ev.Kind}
 	}
 	next := *j
