@@ -104,38 +104,42 @@ type Lane struct {
 // "acct=acme&kind=LLM_INFER&model=llama3.1%3A8b&off=10&tier=2". ParseLane
 // reads it.
 func (l Lane) String() string {
-	var b strings.Builder
+	b := make([]byte, 0, 128) // enough for most, and so on the stack
 	add := func(key, value string) {
 		if value == "" {
 			return
 		}
-		if b.Len() > 0 {
-			b.WriteByte('&')
+		if len(b) > 0 {
+			b = append(b, '&')
 		}
-		b.WriteString(key)
-		b.WriteByte('=')
-		b.WriteString(url.QueryEscape(value))
+		b = append(b, key...)
+		b = append(b, '=')
+		b = append(b, url.QueryEscape(value)...)
 	}
 	number := func(key string, n int) {
 		if n != 0 {
 			add(key, strconv.Itoa(n))
 		}
 	}
-	flag := map[bool]string{true: "1"}
+	flag := func(key string, set bool) {
+		if set {
+			add(key, "1")
+		}
+	}
 	add("acct", l.Account)
-	add("docker", flag[l.Needs.Docker])
-	add("enc", flag[l.Needs.Encryption])
+	flag("docker", l.Needs.Docker)
+	flag("enc", l.Needs.Encryption)
 	number("hw", int(l.Needs.HardwareTier))
 	add("kind", l.Needs.Kind)
 	add("labels", l.Needs.Labels)
 	add("model", l.Needs.Model)
 	number("off", int(l.Offset/time.Second))
-	add("priv", flag[l.Needs.Private])
+	flag("priv", l.Needs.Private)
 	number("tier", int(l.Needs.Tier))
 	add("to", l.Needs.Recipients)
 	add("vault", l.Needs.Vault)
 	number("vram", int(l.Needs.VRAM))
-	return b.String()
+	return string(b)
 }
 
 // ParseLane reads what Lane.String wrote, and nothing else.

@@ -173,12 +173,10 @@ func (r *run) begin(a *attempt) bool {
 	if r.attempts[a.claim] != nil || slices.Contains(r.ended[:], a.claim) {
 		return false
 	}
-	for claim, other := range r.attempts {
-		if claim.Job == a.Job {
-			other.lose() // a new claim of the job means that this one is over
-		}
+	if other := r.newest[a.Job]; other != nil {
+		other.lose() // a new claim of the job means that this one is over
 	}
-	r.attempts[a.claim] = a
+	r.attempts[a.claim], r.newest[a.Job] = a, a
 	return true
 }
 
@@ -186,6 +184,9 @@ func (r *run) forget(a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.attempts, a.claim)
+	if r.newest[a.Job] == a {
+		delete(r.newest, a.Job)
+	}
 	r.ended[r.endedAt%len(r.ended)] = a.claim
 	r.endedAt++
 }

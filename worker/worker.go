@@ -79,6 +79,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		calling:  calling,
 		link:     newLink(w, claiming),
 		attempts: make(map[consign.Claim]*attempt),
+		newest:   make(map[consign.JobID]*attempt),
 		beaten:   make(chan struct{}),
 	}
 
@@ -122,7 +123,8 @@ type run struct {
 
 	mu       sync.Mutex
 	attempts map[consign.Claim]*attempt
-	ended    [128]consign.Claim // the latest that ran, a ring
+	newest   map[consign.JobID]*attempt // of those, the latest of each job
+	ended    [128]consign.Claim         // the latest that ran, a ring
 	endedAt  int
 	fatal    error
 }

@@ -604,6 +604,54 @@ func TestAClaimDeliveredTwiceRunsOnce(t *testing.T) {
 	}
 }
 
+// keeping is a queue whose latest session the test has, too.
+type keeping struct {
+	consign.WorkerAPI
+	session consign.Session
+}
+
+func (k *keeping) Register(ctx context.Context, r consign.Registration) (s consign.Session, err error) {
+	k.session, err = k.WorkerAPI.Register(ctx, r)
+	return k.session, err
+}
+
+// TestANewerClaimOfTheSameJobStopsTheOlder: that the worker gets a job again says
+// at once that its claim of it is over, before any heartbeat or report does; and
+// so does each further claim, whatever of the earlier ones has ended.
+func TestANewerClaimOfTheSameJobStopsTheOlder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &keeping{WorkerAPI: testkit.NewFakeQueue()}
+		q := api.WorkerAPI.(*testkit.FakeQueue)
+		other, id := q.Add("TASK", "other"), q.Add("TASK", "again")
+		var stopped atomic.Int32
+		w := start(t, worker.Config{API: api, Slots: 3, Executors: executors(func(ctx context.Context, task *worker.Task) (worker.Output, error) {
+			out, err := lasting(4*time.Second)(ctx, task)
+			if task.Job == id && errors.Is(err, consign.ErrLeaseLost) {
+				stopped.Add(1)
+			}
+			return out, err
+		})})
+		for n := range int32(3) {
+			time.Sleep(time.Second)
+			if got := stopped.Load(); got != n || q.Job(id).Attempts != int(n)+1 {
+				t.Errorf("after %d claims %d attempts were stopped, want %d", q.Job(id).Attempts, got, n)
+			}
+			// The queue takes the claim back, and nobody tells the worker.
+			if err := api.session.Release(t.Context(), consign.Release{Claim: consign.Claim{Job: id, Claim: q.Job(id).Claim}}); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(5 * time.Second) // the first heartbeat with claims is at 10 s
+		if got := stopped.Load(); got != 3 {
+			t.Errorf("after 4 claims %d attempts were stopped, want 3", got)
+		}
+		wantState(t, q, other, consign.StateCompleted)
+		wantState(t, q, id, consign.StateCompleted)
+		w.endClean()
+		checkReturns(t, q)
+	})
+}
+
 func TestAClaimOutlivesItsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := testkit.NewFakeQueue()

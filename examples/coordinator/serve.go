@@ -87,6 +87,9 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 		return nil, nil, err
 	}
 	cw := websocket.Config{Workers: queue, Origins: o.origins, TrustedProxies: proxies, Logger: o.log}
+	if o.tokens == "" { // the pages' handler then is for this machine alone, too
+		cw.Hosts = append(c.Hosts, "localhost")
+	}
 	if o.foreign {
 		cw.Foreign = queue.RegisterForeign
 	}

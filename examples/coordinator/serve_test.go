@@ -1,10 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/store/memdb"
+	"github.com/consignq/consign/transport/websocket"
 )
 
 // Who can be reached by strangers asks them who they are, and what they dialled.
@@ -34,6 +42,44 @@ func TestAccess(t *testing.T) {
 		}
 		if (err == nil) != (c.field == "") || field != c.field && field != "-"+c.field {
 			t.Errorf("%+v: %v", c.o, err)
+		}
+	}
+}
+
+// Without tokens both handlers are there for this machine alone, and for those
+// who dial the name that the proxy on it has.
+func TestHosts(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(tokens, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	queue, err := consign.New(consign.Config{Store: memdb.New()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		o       options
+		host    string
+		refused bool
+	}{
+		{options{}, "evil.example.com", true},
+		{options{}, "localhost:8080", false},
+		{options{origins: []string{"https://queue.example.com:8443"}}, "queue.example.com:8443", false},
+		{options{origins: []string{"https://queue.example.com:8443"}}, "127.0.0.1", false},
+		{options{origins: []string{"https://queue.example.com:8443"}}, "evil.example.com", true},
+		{options{tokens: tokens}, "evil.example.com", false},
+	} {
+		pages, sockets, err := c.o.handlers(context.Background(), queue, sign.Generate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, h := range map[string]http.Handler{"/healthz": pages, websocket.Path: sockets} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Host = c.host
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); (w.Code == http.StatusMisdirectedRequest) != c.refused {
+				t.Errorf("%s as %s, %+v: %d %s", path, c.host, c.o, w.Code, w.Body)
+			}
 		}
 	}
 }

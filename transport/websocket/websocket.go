@@ -14,6 +14,7 @@ package websocket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -49,6 +50,10 @@ type Config struct {
 	// is refused, so that nobody can relay it here, and so is a page of another
 	// site. Defaults to any, and to pages of an address that is no name.
 	Origins []string
+	// Hosts are the names, beside the loopback interface's, by which the handler
+	// may be called: of one for this machine alone, "localhost", and those of
+	// longpoll.Config.Hosts. Another name is refused. Defaults to any name.
+	Hosts []string
 	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is
 	// believed, for the bound on pairing codes by address. Defaults to none.
 	TrustedProxies []netip.Prefix
@@ -118,6 +123,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 { // the server reads it before it sends a refusal
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(registerWithin))
 	}
+	if field, ok := errors.AsType[*consign.FieldError](h.checkHost(r)); ok {
+		refuse(w, wire.Problem{Type: wire.ProblemType + from.CodeWrongHost, Title: http.StatusText(http.StatusMisdirectedRequest), Status: http.StatusMisdirectedRequest,
+			Code: from.CodeWrongHost, Detail: field.Error(), Field: field.Field, Problem: field.Problem, Remedy: field.Remedy})
+		return
+	}
 	if !h.pageAllowed(r) {
 		refuse(w, wire.Problem{Type: wire.ProblemType + "cross_origin", Title: "A page of another site", Status: http.StatusForbidden, Code: "cross_origin",
 			Detail: fmt.Sprintf("the Origin %.80q is not one of this handler's", r.Header.Get("Origin")), Field: "Origin", Remedy: "dial from a program without an Origin, or have the coordinator name it in its Origins"})
@@ -144,6 +154,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		serveWorker(h, link, from.Addr(r, h.config.TrustedProxies))
 	}
+}
+
+func (h *Handler) checkHost(r *http.Request) error {
+	if len(h.config.Hosts) == 0 {
+		return nil
+	}
+	return from.CheckHost(r, h.config.Hosts)
 }
 
 // pageAllowed says whether a handshake may go on that a browser may have made:
