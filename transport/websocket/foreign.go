@@ -95,7 +95,7 @@ func serveForeign(h *Handler, l link) {
 			break
 		}
 		var in foreignFrame
-		if err = f.codec.DecodeAnswer(data, &in); err == nil {
+		if err = f.codec.DecodeLoose(data, &in); err == nil {
 			err = f.frame(&in)
 		}
 		if err != nil {
@@ -142,7 +142,6 @@ func (f *foreigner) register(in *foreignFrame) error {
 		return err
 	}
 	f.session = session
-	f.conn.SetReadLimit(f.h.config.MaxMessage)
 	f.free <- struct{}{}
 	return f.send(foreignAnswer{Type: wire.FrameRegistered})
 }
@@ -207,7 +206,8 @@ func (f *foreigner) about(in *foreignFrame) error {
 		_ = f.send(foreignAnswer{Type: wire.FrameAck, Job: in.Job}) // or the connection is over
 	}
 	if err == nil && in.Type != wire.FrameReport || errors.Is(err, consign.ErrBadResult) || errors.Is(err, consign.ErrLeaseLost) {
-		f.over(held) // after the answer, so that the next job comes after it
+		f.conn.SetReadLimit(maxGreeting) // the next job raises it
+		f.over(held)                     // after the answer, so that the next job comes after it
 	}
 	return nil
 }
@@ -289,6 +289,7 @@ func (f *foreigner) assign(a consign.Assignment) {
 	f.mu.Lock()
 	f.held = claim
 	f.mu.Unlock()
+	f.conn.SetReadLimit(f.h.config.MaxMessage) // for the result: nothing else is long
 	payload := json.RawMessage(a.Payload)
 	if !json.Valid(payload) {
 		payload, _ = json.Marshal(string(a.Payload)) // a string has a form
