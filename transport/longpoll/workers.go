@@ -2,7 +2,6 @@ package longpoll
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
-	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/transport/internal/peer"
 	"github.com/consignq/consign/transport/internal/wire"
 )
@@ -54,7 +52,7 @@ func (h *handler) register(c *call) error {
 	if len(h.Origins) > 0 && !slices.Contains(h.Origins, r.Origin) {
 		return fieldError("origin", fmt.Sprintf("is %.80q, which is not here", r.Origin), "dial this queue by an address of its own, and sign that")
 	}
-	worker, addr := workerID(&r), peer.Addr(c.r, h.TrustedProxies)
+	worker, addr := peer.WorkerID(&r), peer.Addr(c.r, h.TrustedProxies)
 	session, err := h.joins.Register(addr, worker, func() (consign.Session, error) { return h.Workers.Register(c.r.Context(), r) })
 	if err != nil {
 		return err
@@ -64,14 +62,6 @@ func (h *handler) register(c *call) error {
 		return err
 	}
 	return c.answer(http.StatusCreated, registered{worker, token, until.UTC().Truncate(time.Second)})
-}
-
-// workerID names a worker that the queue lets in.
-func workerID(r *consign.Registration) consign.WorkerID {
-	if key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey); err == nil {
-		return consign.WorkerID(key.ID())
-	}
-	return sha256.Sum256(r.PublicKey) // of an algorithm that the queue knows and we do not
 }
 
 // session is the session whose token the call carries.

@@ -2,11 +2,13 @@ package websocket
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -70,6 +72,7 @@ type foreignAnswer struct {
 type foreigner struct {
 	link
 	h       *Handler
+	addr    netip.Addr
 	ctx     context.Context // ends with the connection
 	session consign.Session // nil before register
 	caps    consign.Capabilities
@@ -82,9 +85,9 @@ type foreigner struct {
 // serveForeign serves a foreign worker until the connection ends. What it was
 // running goes back to the queue: nothing but the connection says that a later
 // one is the same worker.
-func serveForeign(h *Handler, l link) {
+func serveForeign(h *Handler, l link, addr netip.Addr) {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &foreigner{link: l, h: h, ctx: ctx, free: make(chan struct{}, 1)}
+	f := &foreigner{link: l, h: h, addr: addr, ctx: ctx, free: make(chan struct{}, 1)}
 	f.conn.SetReadLimit(maxGreeting)
 	late := time.AfterFunc(registerWithin, func() { _ = f.conn.Close(ws.StatusPolicyViolation, "register first") })
 	defer late.Stop()
@@ -95,7 +98,7 @@ func serveForeign(h *Handler, l link) {
 			break
 		}
 		var in foreignFrame
-		if err = f.codec.DecodeAnswer(data, &in); err == nil {
+		if err = f.codec.DecodeLoose(data, &in); err == nil {
 			err = f.frame(&in)
 		}
 		if err != nil {
@@ -137,12 +140,12 @@ func (f *foreigner) register(in *foreignFrame) error {
 	}
 	f.caps = consign.Capabilities{MaxContextTier: 1, Slots: 1}
 	f.declare(in)
-	session, err := f.h.config.Foreign(f.ctx, in.PublicKey, f.caps)
+	worker := consign.WorkerID(sha256.Sum256([]byte(in.PublicKey))) // nobody's who proves a key
+	session, err := f.h.joins.Register(f.addr, worker, func() (consign.Session, error) { return f.h.config.Foreign(f.ctx, in.PublicKey, f.caps) })
 	if err != nil {
 		return err
 	}
 	f.session = session
-	f.conn.SetReadLimit(f.h.config.MaxMessage)
 	f.free <- struct{}{}
 	return f.send(foreignAnswer{Type: wire.FrameRegistered})
 }
@@ -207,7 +210,8 @@ func (f *foreigner) about(in *foreignFrame) error {
 		_ = f.send(foreignAnswer{Type: wire.FrameAck, Job: in.Job}) // or the connection is over
 	}
 	if err == nil && in.Type != wire.FrameReport || errors.Is(err, consign.ErrBadResult) || errors.Is(err, consign.ErrLeaseLost) {
-		f.over(held) // after the answer, so that the next job comes after it
+		f.conn.SetReadLimit(maxGreeting) // the next job raises it
+		f.over(held)                     // after the answer, so that the next job comes after it
 	}
 	return nil
 }
@@ -289,6 +293,7 @@ func (f *foreigner) assign(a consign.Assignment) {
 	f.mu.Lock()
 	f.held = claim
 	f.mu.Unlock()
+	f.conn.SetReadLimit(f.h.config.MaxMessage) // for the result: nothing else is long
 	payload := json.RawMessage(a.Payload)
 	if !json.Valid(payload) {
 		payload, _ = json.Marshal(string(a.Payload)) // a string has a form

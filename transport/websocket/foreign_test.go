@@ -12,8 +12,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+
+	ws "github.com/coder/websocket"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
@@ -270,5 +273,50 @@ func TestForeignBadFrames(t *testing.T) {
 		if a := f.receive(); a["type"] != "ack" {
 			t.Errorf("after bad frames: %v", a)
 		}
+	}
+}
+
+// A stranger's frame takes no more memory than its bytes: one without a job is
+// cut off where a frame is long, one with a job is told what is too much in it.
+func TestForeignLongFrames(t *testing.T) {
+	q := startQueue(t, consign.Config{})
+	url := serveAll(t, q)
+	list := func(n int) []byte {
+		return []byte(`{"type":"heartbeat","models":["",` + strings.Repeat(`"",`, n-2) + `""]}`)
+	}
+	tooMany := func(what string, f *foreign, frame []byte) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if err := f.conn.Write(t.Context(), ws.MessageText, frame); err != nil {
+			t.Fatal(err)
+		}
+		a := f.receive()
+		if problem, _ := a["error"].(map[string]any); a["type"] != "error" || problem["field"] != "models" || !strings.Contains(fmt.Sprint(problem), "more than 4096 entries") {
+			t.Errorf("%s: answered with %v", what, a)
+		}
+		runtime.ReadMemStats(&after)
+		if grown := (after.TotalAlloc - before.TotalAlloc) >> 20; grown >= 200 {
+			t.Errorf("%s: took %d MiB", what, grown)
+		}
+	}
+	f := joinForeign(t, url)
+	tooMany("a short frame", f, list(4097))
+	_ = f.conn.Write(t.Context(), ws.MessageText, list(8<<20))
+	if _, _, err := f.conn.Read(t.Context()); ws.CloseStatus(err) != ws.StatusMessageTooBig {
+		t.Errorf("a long frame without a job: %v", err)
+	}
+
+	f = joinForeign(t, url)
+	submit(t, q.Submitter("acme"), 1, "a job")
+	job := f.receive()["job_id"]
+	tooMany("a long frame with a job", f, list(8<<20))
+	f.complete(job, strings.Repeat("x", 1<<20)) // a result may be as long
+	if a := f.receive(); a["type"] != "ack" {
+		t.Errorf("a long result is answered with %v", a)
+	}
+	_ = f.conn.Write(t.Context(), ws.MessageText, list(1<<20))
+	if _, _, err := f.conn.Read(t.Context()); ws.CloseStatus(err) != ws.StatusMessageTooBig {
+		t.Errorf("a long frame after the job: %v", err)
 	}
 }

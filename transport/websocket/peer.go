@@ -12,7 +12,7 @@ import (
 	ws "github.com/coder/websocket"
 
 	"github.com/consignq/consign"
-	"github.com/consignq/consign/crypto/sign"
+	from "github.com/consignq/consign/transport/internal/peer"
 	"github.com/consignq/consign/transport/internal/wire"
 )
 
@@ -257,7 +257,7 @@ func (p *peer) register(f wire.Frame, data []byte) {
 	case len(p.h.config.Origins) > 0 && !slices.Contains(p.h.config.Origins, r.Origin):
 		err = fieldError("origin", fmt.Sprintf("is %.80q, which is not here", r.Origin), "dial this queue by an address of its own, and sign that")
 	default:
-		p.session, err = p.h.config.Workers.Register(p.ctx, r)
+		p.session, err = p.h.joins.Register(p.addr, from.WorkerID(&r), func() (consign.Session, error) { return p.h.config.Workers.Register(p.ctx, r) })
 	}
 	if err != nil {
 		p.fail(f, err)
@@ -265,11 +265,7 @@ func (p *peer) register(f wire.Frame, data []byte) {
 	}
 	p.conn.SetReadLimit(p.h.config.MaxMessage)
 	p.numbers.last = f.ID // what is below it is of an earlier connection
-	out := wire.RegisteredFrame{Frame: wire.Frame{Type: wire.FrameRegistered, ID: f.ID}}
-	if key, err := sign.ParsePublicKey(r.Algorithm, r.PublicKey); err == nil { // the queue has read it too
-		out.Worker = key.ID()
-	}
-	p.answer(f, out)
+	p.answer(f, wire.RegisteredFrame{Frame: wire.Frame{Type: wire.FrameRegistered, ID: f.ID}, Worker: from.WorkerID(&r)})
 }
 
 // acknowledged notes that a job has come.

@@ -55,12 +55,16 @@ type Config struct {
 	// longpoll.Config.Hosts. Another name is refused. Defaults to any name.
 	Hosts []string
 	// TrustedProxies are the addresses of proxies whose X-Forwarded-For is
-	// believed, for the bound on pairing codes by address. Defaults to none.
+	// believed, for the bounds by address. Defaults to none.
 	TrustedProxies []netip.Prefix
 	// MaxMessage is the largest message in bytes. Defaults to 32 MiB.
 	MaxMessage int64
 	// MaxConnections is how many connections there may be. Defaults to 100,000.
+	// As many new workers may register within an hour; longpoll counts its own.
 	MaxConnections int
+	// MaxPerAddress is how many of them may be from one address, the /64 of an
+	// IPv6 one: see TrustedProxies. Defaults to 4,096.
+	MaxPerAddress int
 	// Silence is how long nothing may come from a worker before it is taken for
 	// gone. Workers show themselves every 15 s at least. Defaults to 45 s.
 	Silence time.Duration
@@ -78,6 +82,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 100_000
 	}
+	if c.MaxPerAddress == 0 {
+		c.MaxPerAddress = 4096
+	}
 	if c.Silence == 0 {
 		c.Silence = defaultSilence
 	}
@@ -91,7 +98,7 @@ func (c *Config) validate() error {
 	switch {
 	case c.Workers == nil:
 		return fieldError("config.workers", "is missing", "set the queue")
-	case c.MaxMessage < 0 || c.MaxConnections < 0 || c.Silence < 0:
+	case c.MaxMessage < 0 || c.MaxConnections < 0 || c.MaxPerAddress < 0 || c.Silence < 0:
 		return fieldError("config", "has a negative bound", "give numbers above zero, or zero for the defaults")
 	}
 	return nil
@@ -101,9 +108,11 @@ func (c *Config) validate() error {
 type Handler struct {
 	config  Config
 	guesses from.Guesses
+	joins   from.Joins
 
 	mu     sync.Mutex
 	open   map[*ws.Conn]struct{}
+	from   map[netip.Addr]int // of those open
 	closed bool
 	serve  sync.WaitGroup // of those open
 }
@@ -115,7 +124,8 @@ func NewHandler(c Config) (*Handler, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	return &Handler{config: c, open: map[*ws.Conn]struct{}{}}, nil
+	return &Handler{config: c, joins: from.Joins{PerAddress: c.MaxPerAddress, Total: c.MaxConnections},
+		open: map[*ws.Conn]struct{}{}, from: map[netip.Addr]int{}}, nil
 }
 
 // ServeHTTP implements http.Handler. It returns when the connection has ended.
@@ -143,16 +153,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // it has answered
 	}
-	if err := h.add(conn); err != nil {
-		_ = conn.Close(ws.StatusTryAgainLater, "the coordinator is full or shutting down")
+	addr := from.Addr(r, h.config.TrustedProxies)
+	if why := h.add(conn, addr); why != "" {
+		_ = conn.Close(ws.StatusTryAgainLater, why)
 		return
 	}
-	defer h.remove(conn)
+	defer h.remove(conn, addr)
 	link := newLink(conn, codec, h.config.Silence)
 	if foreign {
-		serveForeign(h, link)
+		serveForeign(h, link, addr)
 	} else {
-		serveWorker(h, link, from.Addr(r, h.config.TrustedProxies))
+		serveWorker(h, link, addr)
 	}
 }
 
@@ -216,22 +227,29 @@ func refuse(w http.ResponseWriter, p wire.Problem) {
 	_, _ = w.Write(body) // whoever is gone asks again
 }
 
-// add counts a connection in.
-func (h *Handler) add(conn *ws.Conn) error {
+// add counts a connection in, or says why not.
+func (h *Handler) add(conn *ws.Conn, addr netip.Addr) (why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || len(h.open) >= h.config.MaxConnections {
-		return consign.ErrBusy
+	switch {
+	case h.closed || len(h.open) >= h.config.MaxConnections:
+		return "the coordinator is full or shutting down"
+	case h.from[addr] >= h.config.MaxPerAddress:
+		return "there are too many connections from this address"
 	}
 	h.open[conn] = struct{}{}
+	h.from[addr]++
 	h.serve.Add(1)
-	return nil
+	return ""
 }
 
-func (h *Handler) remove(conn *ws.Conn) {
+func (h *Handler) remove(conn *ws.Conn, addr netip.Addr) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.open, conn)
+	if h.from[addr]--; h.from[addr] == 0 {
+		delete(h.from, addr)
+	}
 	h.serve.Done()
 }
 

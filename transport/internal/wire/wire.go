@@ -74,24 +74,30 @@ func (c Codec) Encode(v any) ([]byte, error) {
 // Decode reads a request into the value that v points to. It refuses members
 // that it does not know: what a queue cannot honour it must not ignore. It
 // returns a *consign.FieldError, and then v is of no use.
-func (c Codec) Decode(data []byte, v any) error { return c.decode(data, v, true) }
+func (c Codec) Decode(data []byte, v any) error { return c.decode(data, v, true, true) }
+
+// DecodeLoose is Decode for who may say more than this program knows.
+func (c Codec) DecodeLoose(data []byte, v any) error { return c.decode(data, v, true, false) }
 
 // DecodeAnswer reads an answer, in which a newer queue may say more than this
 // program knows.
-func (c Codec) DecodeAnswer(data []byte, v any) error { return c.decode(data, v, false) }
+func (c Codec) DecodeAnswer(data []byte, v any) error { return c.decode(data, v, false, false) }
 
-func (c Codec) decode(data []byte, v any, strict bool) error {
+// decode counts the entries of a request's lists and maps before it makes any.
+func (c Codec) decode(data []byte, v any, request, strict bool) error {
 	if c == Msgpack {
-		return decodeMsgpack(data, v, strict)
+		return decodeMsgpack(data, v, request, strict)
 	}
 	if !utf8.Valid(data) {
 		return unreadable("is not UTF-8", "send JSON, which is UTF-8")
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
-	if strict {
+	if request {
 		if err := checkJSON(data); err != nil {
 			return err
 		}
+	}
+	if strict {
 		dec.DisallowUnknownFields()
 	}
 	if err := dec.Decode(v); err != nil {
@@ -103,8 +109,8 @@ func (c Codec) decode(data []byte, v any, strict bool) error {
 	return nil
 }
 
-func decodeMsgpack(data []byte, v any, strict bool) error {
-	if err := checkMsgpack(data, strict); err != nil {
+func decodeMsgpack(data []byte, v any, request, strict bool) error {
+	if err := checkMsgpack(data, request); err != nil {
 		if field, ok := errors.AsType[*consign.FieldError](err); ok {
 			return field
 		}
