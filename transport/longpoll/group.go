@@ -86,6 +86,7 @@ func (s *session) begin(p *poll, in claimsRequest) (out answers) {
 	defer s.mu.Unlock()
 	s.forgetOld()
 	if p.number != 0 && p.number < s.newest { // another connection was faster
+		s.repeated(p.number)
 		close(p.over)
 		return out
 	}
@@ -122,6 +123,20 @@ func (s *session) begin(p *poll, in claimsRequest) (out answers) {
 	}
 	s.wakePoll()
 	return out
+}
+
+// repeated says that a poll came although a later one is there. Where it comes
+// again, its answer did not arrive: net/http repeats a poll whose connection
+// died. The later one left that answer out as on its way, and gets it now. The
+// caller holds the mutex.
+func (s *session) repeated(number uint64) {
+	for _, r := range s.claims {
+		if r.polled && r.sent && r.sentIn == number {
+			r.sent = false
+			s.queue(r)
+		}
+	}
+	s.wakePoll()
 }
 
 // open asks the queue for a job. The caller holds the mutex.

@@ -394,3 +394,32 @@ func TestSpentIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestPollRepeatedAfterTheNext: net/http sends a poll again whose connection died before its answer's first byte. Where the
+// next poll has come meanwhile, which took that answer to be on its way, the answer goes with that one at once.
+func TestPollRepeatedAfterTheNext(t *testing.T) {
+	polled(t, func(t *testing.T, s *session, q *shelf) {
+		q.put(10, 1)
+		if out, err := s.poll(t.Context(), claimsRequest{Requests: []string{"a"}, Poll: 1}); err != nil || len(out.requests) != 1 {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		began, done := time.Now(), make(chan answers, 1)
+		go func() {
+			out, _ := s.poll(ctx, claimsRequest{Requests: []string{"a", "b"}, Poll: 2, Pending: 1})
+			done <- out
+		}()
+		synctest.Wait()
+		again, _ := s.poll(ctx, claimsRequest{Requests: []string{"a"}, Poll: 1})
+		next := <-done
+		if len(again.requests)+len(next.requests) != 1 || time.Since(began) > time.Second {
+			t.Errorf("repeated: %d jobs, next: %d, after %v", len(again.requests), len(next.requests), time.Since(began))
+		}
+		q.put(10, 2) // for b
+		after, err := s.poll(t.Context(), claimsRequest{Requests: []string{"b"}, Poll: 3})
+		if err != nil || claims(t, after)[consign.ClaimID{2}] != "b" || len(after.requests) != 1 {
+			t.Errorf("after it: %+v, %v", after, err)
+		}
+	})
+}

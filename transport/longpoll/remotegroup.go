@@ -231,6 +231,10 @@ const (
 	// resultsBytes bounds what goes together. A server of net/http reads so much
 	// of a body that it refuses, so that its answer is heard.
 	resultsBytes = 192 << 10
+	// resultsAside is from when on a request without an answer holds the next
+	// one up no longer: its connection may be dead, and leases of the usual 30 s
+	// run out.
+	resultsAside = 10 * time.Second
 )
 
 func (s *remoteSession) Complete(ctx context.Context, c consign.Completion) error {
@@ -259,7 +263,8 @@ func (s *remoteSession) Complete(ctx context.Context, c consign.Completion) erro
 	}
 }
 
-// sendResults sends until there is nothing to send.
+// sendResults sends until there is nothing to send. Where a request takes long,
+// another call goes on in its place.
 func (s *remoteSession) sendResults() {
 	for {
 		runtime.Gosched() // the calls that begin at this moment come along
@@ -267,7 +272,11 @@ func (s *remoteSession) sendResults() {
 		if len(rs) == 0 {
 			return
 		}
+		late := time.AfterFunc(resultsAside, s.sendResults)
 		s.completeAll(rs)
+		if !late.Stop() {
+			return
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/consignq/consign"
 )
@@ -26,8 +28,34 @@ func maxEntries(name []byte) uint64 {
 	case "completions":
 		return MaxCompletions
 	}
-	return 4096 // of a name that no request has, or has in another case
+	return 4096 // of a name that no request has
 }
+
+// longestName is how many bytes a name that maxEntries or free knows takes at
+// most in JSON: each letter can be an escape of six.
+const longestName = 6 * len("completions")
+
+// plain is the name that encoding/json takes a member's for: it reads escapes,
+// and does not tell cases apart, nor letters that become the same one in another
+// case.
+func plain(name []byte) []byte {
+	common := func(c byte) bool { return c >= 'a' && c <= 'z' || c == '_' }
+	if len(name) > longestName || !slices.ContainsFunc(name, func(c byte) bool { return !common(c) }) {
+		return name
+	}
+	if bytes.IndexByte(name, '\\') >= 0 {
+		var text string
+		if json.Unmarshal(slices.Concat([]byte{'"'}, name, []byte{'"'}), &text) != nil {
+			return name // the decoder says so
+		}
+		name = []byte(text)
+	}
+	return folded(name)
+}
+
+// folded is a name as it compares without regard to case: ſ and the sign of
+// kelvin become s and k.
+func folded(name []byte) []byte { return bytes.ToLower(bytes.ToUpper(name)) }
 
 // What one request may carry.
 const (
@@ -66,7 +94,8 @@ func checkJSON(data []byte) error {
 			if depth < 0 || !levels[depth].list {
 				of = name
 			}
-			if depth == 0 && !levels[0].list && free(of) {
+			known := plain(of)
+			if depth == 0 && !levels[0].list && free(known) {
 				i = skipValue(data, i)
 				continue
 			}
@@ -74,7 +103,7 @@ func checkJSON(data []byte) error {
 				return unreadable(fmt.Sprintf("nests deeper than %d levels", maxDepth), "send what docs/wire-protocol.md describes")
 			}
 			depth++
-			levels[depth] = level{name: of, most: maxEntries(of), list: c == '['}
+			levels[depth] = level{name: of, most: maxEntries(known), list: c == '['}
 		case '}', ']':
 			if depth--; depth < -1 {
 				return nil // the decoder says so
