@@ -36,12 +36,46 @@ type MessageData struct {
 var errOver = errors.New("webhook: over")
 
 // docGone is the kind of a document about a URL that answered 410, by account
-// and URL.
-const docGone = "webhook_gone"
+// and URL. It is kept for goneFor, as URLs that are never named again would
+// fill the store, and looked at every goneLook.
+const (
+	docGone  = "webhook_gone"
+	goneFor  = 72 * time.Hour
+	goneLook = time.Hour
+)
+
+// gone is such a document's body.
+type gone struct {
+	Since consign.Instant `json:"since"`
+}
 
 func goneKey(account, url string) string {
 	sum := sha256.Sum256([]byte(account + "\x00" + url))
 	return hex.EncodeToString(sum[:])
+}
+
+// forget removes what is old of the URLs that answered 410.
+func (s *Sender) forget(ctx context.Context) error {
+	old := consign.At(time.Now().Add(-goneFor))
+	for after := ""; ; {
+		docs, err := s.cfg.Store.Docs(ctx, docGone, after, pageSize)
+		if err != nil {
+			return err
+		}
+		for _, doc := range docs {
+			after = doc.Key
+			var g gone // one without a time is older than this
+			if json.Unmarshal(doc.Body, &g) == nil && g.Since > old {
+				continue
+			}
+			if err := s.write(ctx, remove(doc)); err != nil && !errors.Is(err, consign.ErrVersion) {
+				return err
+			}
+		}
+		if len(docs) < pageSize {
+			return nil
+		}
+	}
 }
 
 // deliver makes one try, and settles what becomes of the delivery.
@@ -97,11 +131,11 @@ func host(target string) string {
 
 // try makes one call. An error that wraps errOver is the last.
 func (s *Sender) try(ctx context.Context, d consign.Delivery, target string) error {
-	gone, err := s.cfg.Store.Doc(ctx, docGone, goneKey(d.Account, target))
+	before, err := s.cfg.Store.Doc(ctx, docGone, goneKey(d.Account, target))
 	if err != nil {
 		return err
 	}
-	if gone.Version > 0 {
+	if before.Version > 0 {
 		return fmt.Errorf("%w: the URL answered 410 Gone before", errOver)
 	}
 	body, err := json.Marshal(Message{Type: "job.ended", Timestamp: d.Since.Time().UTC(),
@@ -116,11 +150,15 @@ func (s *Sender) try(ctx context.Context, d consign.Delivery, target string) err
 	case err != nil:
 		return err
 	case status == http.StatusGone:
-		err := s.write(ctx, consign.Doc{Kind: docGone, Key: goneKey(d.Account, target), Version: 1, Body: []byte(`{}`)})
+		note, err := json.Marshal(gone{Since: consign.At(time.Now())})
+		if err != nil {
+			return err
+		}
+		err = s.write(ctx, consign.Doc{Kind: docGone, Key: goneKey(d.Account, target), Version: 1, Body: note})
 		if err != nil && !errors.Is(err, consign.ErrVersion) {
 			return err
 		}
-		return fmt.Errorf("%w: the URL answers 410 Gone, and is not called again", errOver)
+		return fmt.Errorf("%w: the URL answers 410 Gone, and is not called for %v", errOver, goneFor)
 	case status < 200 || status > 299:
 		return fmt.Errorf("webhook: the answer is status %d", status)
 	}

@@ -9,17 +9,18 @@
 // job is still kept or not.
 //
 // Accounts take turns: what one account has waiting, and how slow its servers
-// are, delays no other's messages.
+// are, delays no other's messages by more than a second or so, unless the servers of
+// more than a hundred accounts hang at once and hold all 256 tries.
 package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -122,36 +123,49 @@ func New(c Config) (*Sender, error) {
 // Run delivers until ctx is done, and returns its error. What is under way then
 // is tried again by the next Run.
 func (s *Sender) Run(ctx context.Context) error {
-	var group sync.WaitGroup
-	defer group.Wait()
+	r := &round{Sender: s, behind: map[string]string{}}
+	defer r.group.Wait()
 	defer s.client.CloseIdleConnections()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var ended <-chan struct{} // a try: there may be room for what had none
+	atOnce := make(chan struct{})
+	close(atOnce)
+	var forgot time.Time
+	var turn <-chan struct{} // nil while no account is behind
 	for {
+		var failed error
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
-		case <-ended:
+			failed = r.look(ctx)
+			if failed == nil && time.Since(forgot) >= goneLook {
+				forgot = time.Now()
+				failed = s.forget(ctx)
+			}
+			timer.Reset(poll)
+		case <-turn:
 		}
-		left, err := s.sweep(ctx, &group)
-		if err != nil && ctx.Err() == nil {
-			s.cfg.Logger.Warn("webhook: the outbox cannot be read or written, trying on", "error", err)
+		more, err := r.goOn(ctx)
+		if failed = errors.Join(failed, err); failed != nil {
+			r.swept = time.Time{} // the next sweep is one of all
+			if ctx.Err() == nil {
+				s.cfg.Logger.Warn("webhook: the outbox cannot be read or written, trying on", "error", failed)
+			}
 		}
-		wait := poll
-		ended = nil
-		switch left {
-		case leftFull:
-			ended = s.turns.ended
-		case leftTurn:
-			wait = 0
+		switch {
+		case more:
+			turn = atOnce
+		case failed != nil || len(r.behind) == 0:
+			turn = nil
+		default:
+			turn = s.turns.ended
 		}
-		timer.Reset(wait)
 	}
 }
 
-// Enable calls a URL again that has answered 410 Gone.
+// Enable calls a URL again that has answered 410 Gone, before the three days
+// are over for which it is not called.
 func (s *Sender) Enable(ctx context.Context, account, url string) error {
 	doc, err := s.cfg.Store.Doc(ctx, docGone, goneKey(account, url))
 	if err != nil || doc.Version == 0 {
