@@ -50,7 +50,7 @@ func (b *balancer) client() *http.Client {
 }
 
 func dial(client *http.Client) (consign.SubmitterAPI, consign.WorkerAPI, error) {
-	return longpoll.Dial(longpoll.DialConfig{URL: "http://queue.test", Client: client})
+	return longpoll.Dial(longpoll.DialConfig{URL: "http://localhost", Client: client})
 }
 
 // load is submitters and workers, and what they were told.
