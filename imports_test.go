@@ -48,7 +48,7 @@ var importRules = []importRule{
 	{"vault/vaulttest", []string{".", "crypto/*", "vault"}, nil, "a suite knows the contracts"},
 	{"transport/transporttest", []string{".", "crypto/*", "internal/*", "client", "worker", "store/memdb"}, nil, "a suite runs a whole queue"},
 	{"transport/internal/wire", []string{"."}, []string{"github.com/vmihailenco/msgpack/v5"}, "it knows what crosses the wire, not how"},
-	{"transport/internal/peer", []string{"."}, nil, "a leaf of the transports"},
+	{"transport/internal/peer", []string{".", "crypto/sign"}, nil, "it knows who is at the other end, by address and by key"},
 	{"transport/longpoll", []string{".", "crypto/sign", "internal/*", "transport/internal/*"}, []string{"golang.org/x/time/rate"}, "an adapter knows the root and the wire"},
 	{"transport/websocket", []string{".", "crypto/sign", "transport/internal/*"}, []string{"github.com/coder/websocket"}, "an adapter knows the root and the wire"},
 	{"transport/*", []string{".", "crypto/*", "internal/*", "transport/internal/wire"}, nil, "an adapter knows the root and the wire"},
