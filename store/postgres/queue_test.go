@@ -36,6 +36,10 @@ func newFleet(t *testing.T, dsn string, coordinators, workers int) *fleet {
 	for range coordinators {
 		q, _ := startQueue(t, consign.Config{Store: openIn(t, pool, f.schema), Identity: identity(1 << 32), NoReceipts: true,
 			Lease: 3 * time.Second, BackoffBase: 10 * time.Millisecond, MaxAttempts: 1000, DrainTimeout: time.Second})
+		// A queue whose database goes away before it has begun does not begin.
+		if _, err := openSession(context.Background(), q, identity(1<<33+uint64(len(f.queues))), slots); err != nil {
+			t.Fatal(err)
+		}
 		f.queues = append(f.queues, q)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
