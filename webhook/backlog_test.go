@@ -79,6 +79,26 @@ func TestManyHangingAccounts(t *testing.T) {
 	})
 }
 
+// Several accounts that are behind at once each go on from minute to minute, past
+// what the others have there, without a sweep of all the outbox.
+func TestAccountsBehindPassEachOther(t *testing.T) {
+	const accounts, minutes, each = 5, 12, 2 * perAccount
+	synctest.Test(t, func(t *testing.T) {
+		s := &outbox{Store: memdb.New()}
+		began := time.Now()
+		for i := range accounts * minutes * each {
+			account := fmt.Sprintf("big-%d", i%accounts)
+			s.put(t, account, "https://"+account+".test/", began.Add(-time.Duration(i/accounts%minutes)*time.Minute))
+		}
+		sending(t, s, nil, func(*http.Request) (int, error) { return http.StatusOK, nil }, func() {
+			rest(whole / 2)
+			if n := s.left(t); n != 0 {
+				t.Errorf("%d of %d messages were not sent", n, accounts*minutes*each)
+			}
+		})
+	})
+}
+
 // That a URL answered 410 is known for three days, and no longer: it takes
 // no room for ever.
 func TestGoneIsForgotten(t *testing.T) {
