@@ -1,7 +1,6 @@
 package consign
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -456,38 +455,6 @@ func (e *engine) workerChanged(d Doc) {
 	}
 }
 
-// inPair says that an account trusts a worker with its PRIVATE jobs, or no
-// longer does.
-type inPair struct {
-	account string
-	worker  WorkerID
-	trusted bool
-}
-
-func (in inPair) apply(e *engine) {
-	accounts := e.trusted[in.worker]
-	i, there := slices.BinarySearch(accounts, in.account)
-	switch {
-	case there == in.trusted:
-		return
-	case in.trusted: // in a copy: classes hold the slice as it was
-		e.trusted[in.worker] = slices.Insert(slices.Clone(accounts), i, in.account)
-		e.pairs[in.account]++
-	default:
-		e.trusted[in.worker] = slices.Delete(slices.Clone(accounts), i, i+1)
-		e.pairs[in.account]--
-	}
-	if len(e.trusted[in.worker]) == 0 {
-		delete(e.trusted, in.worker)
-	}
-	if e.pairs[in.account] == 0 {
-		delete(e.pairs, in.account)
-	}
-	if w := e.workers[in.worker]; w != nil {
-		e.classify(w)
-	}
-}
-
 // matchWorker lets a worker's blocked claims look again. What the first one
 // gets may refuse the others.
 func (e *engine) matchWorker(w *worker) {
@@ -497,25 +464,6 @@ func (e *engine) matchWorker(w *worker) {
 			e.reclaim(wt)
 		}
 	}
-}
-
-// trust is an account's trust in a worker.
-type trust struct {
-	account string
-	worker  WorkerID
-}
-
-// trusts lists whom accounts trust, in an order that is the same everywhere.
-func (e *engine) trusts() (all []trust) {
-	for id, accounts := range e.trusted {
-		for _, account := range accounts {
-			all = append(all, trust{account, id})
-		}
-	}
-	slices.SortFunc(all, func(a, b trust) int {
-		return cmp.Or(cmp.Compare(a.account, b.account), slices.Compare(a.worker[:], b.worker[:]))
-	})
-	return all
 }
 
 // inPause stops or resumes handing out a kind or a lane.

@@ -13,143 +13,6 @@ import (
 	"github.com/consignq/consign"
 )
 
-// submitter is a scripted backend. A method without a script fails with err.
-type submitter struct {
-	err        error
-	quote      func(context.Context, consign.QuoteRequest) (consign.Quote, error)
-	submit     func(context.Context, consign.SubmitRequest) (consign.JobInfo, error)
-	submitMany func(context.Context, []consign.SubmitRequest) []consign.SubmitOutcome
-	job        func(context.Context, consign.JobID) (consign.JobInfo, error) // Get, Cancel
-	wait       func(context.Context, consign.JobID) (consign.JobInfo, error)
-	events     func(context.Context, consign.JobID, consign.Seq) iter.Seq2[consign.LogEntry, error]
-	ack        func(context.Context, consign.JobID) error
-	receipt    func(context.Context, consign.JobID) (consign.Receipt, error)
-	explain    func(context.Context, consign.JobID) (consign.Explanation, error)
-	keys       func(context.Context) (consign.Keys, error)
-	offer      func(context.Context, []byte) (consign.PairingCode, error)
-	pairings   func(context.Context) ([]consign.Pairing, error)
-	confirm    func(context.Context, consign.WorkerID, string) (consign.Pairing, error)
-	revoke     func(context.Context, consign.WorkerID) error
-}
-
-var errUnexpected = errors.New("transporttest: this call is not part of the check")
-
-func (s *submitter) fail() error {
-	if s.err != nil {
-		return s.err
-	}
-	return errUnexpected
-}
-
-func (s *submitter) Quote(ctx context.Context, r consign.QuoteRequest) (consign.Quote, error) {
-	if s.quote == nil {
-		return consign.Quote{}, s.fail()
-	}
-	return s.quote(ctx, r)
-}
-
-func (s *submitter) Submit(ctx context.Context, r consign.SubmitRequest) (consign.JobInfo, error) {
-	if s.submit == nil {
-		return consign.JobInfo{}, s.fail()
-	}
-	return s.submit(ctx, r)
-}
-
-func (s *submitter) SubmitMany(ctx context.Context, rs []consign.SubmitRequest) []consign.SubmitOutcome {
-	if s.submitMany != nil {
-		return s.submitMany(ctx, rs)
-	}
-	out := make([]consign.SubmitOutcome, len(rs))
-	for i := range out {
-		out[i].Err = s.fail()
-	}
-	return out
-}
-
-func (s *submitter) Get(ctx context.Context, id consign.JobID) (consign.JobInfo, error) {
-	if s.job == nil {
-		return consign.JobInfo{}, s.fail()
-	}
-	return s.job(ctx, id)
-}
-
-func (s *submitter) Wait(ctx context.Context, id consign.JobID) (consign.JobInfo, error) {
-	if s.wait == nil {
-		return consign.JobInfo{}, s.fail()
-	}
-	return s.wait(ctx, id)
-}
-
-func (s *submitter) Events(ctx context.Context, id consign.JobID, after consign.Seq) iter.Seq2[consign.LogEntry, error] {
-	if s.events == nil {
-		return func(yield func(consign.LogEntry, error) bool) { yield(consign.LogEntry{}, s.fail()) }
-	}
-	return s.events(ctx, id, after)
-}
-
-func (s *submitter) Cancel(ctx context.Context, id consign.JobID) (consign.JobInfo, error) {
-	if s.job == nil {
-		return consign.JobInfo{}, s.fail()
-	}
-	return s.job(ctx, id)
-}
-
-func (s *submitter) Acknowledge(ctx context.Context, id consign.JobID) error {
-	if s.ack == nil {
-		return s.fail()
-	}
-	return s.ack(ctx, id)
-}
-
-func (s *submitter) Receipt(ctx context.Context, id consign.JobID) (consign.Receipt, error) {
-	if s.receipt == nil {
-		return consign.Receipt{}, s.fail()
-	}
-	return s.receipt(ctx, id)
-}
-
-func (s *submitter) Explain(ctx context.Context, id consign.JobID) (consign.Explanation, error) {
-	if s.explain == nil {
-		return consign.Explanation{}, s.fail()
-	}
-	return s.explain(ctx, id)
-}
-
-func (s *submitter) Keys(ctx context.Context) (consign.Keys, error) {
-	if s.keys == nil {
-		return consign.Keys{}, s.fail()
-	}
-	return s.keys(ctx)
-}
-
-func (s *submitter) NewPairing(ctx context.Context, key []byte) (consign.PairingCode, error) {
-	if s.offer == nil {
-		return consign.PairingCode{}, s.fail()
-	}
-	return s.offer(ctx, key)
-}
-
-func (s *submitter) Pairings(ctx context.Context) ([]consign.Pairing, error) {
-	if s.pairings == nil {
-		return nil, s.fail()
-	}
-	return s.pairings(ctx)
-}
-
-func (s *submitter) ConfirmPairing(ctx context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
-	if s.confirm == nil {
-		return consign.Pairing{}, s.fail()
-	}
-	return s.confirm(ctx, w, fingerprint)
-}
-
-func (s *submitter) RevokePairing(ctx context.Context, w consign.WorkerID) error {
-	if s.revoke == nil {
-		return s.fail()
-	}
-	return s.revoke(ctx, w)
-}
-
 var workerA = consign.WorkerID{0x22, 31: 0x33}
 
 var jobA = consign.JobID{0x01, 0x90, 0xa1, 6: 0x4e, 8: 0x8a, 15: 0x51}
@@ -269,17 +132,17 @@ func isSentinel(err error) bool {
 	return false
 }
 
-func submitterContent(e *subEnv) error {
-	var got []any
-	id := func(j consign.JobID) { got = append(got, j) }
-	entry := filled[consign.LogEntry]()
-	backend := &submitter{
+// notes is a backend that answers with filled values, and notes what it was
+// asked with.
+func notes(got *[]any) *submitter {
+	id := func(j consign.JobID) { *got = append(*got, j) }
+	return &submitter{
 		quote: func(_ context.Context, r consign.QuoteRequest) (consign.Quote, error) {
-			got = append(got, r)
+			*got = append(*got, r)
 			return filled[consign.Quote](), nil
 		},
 		submit: func(_ context.Context, r consign.SubmitRequest) (consign.JobInfo, error) {
-			got = append(got, r)
+			*got = append(*got, r)
 			return filled[consign.JobInfo](), nil
 		},
 		job: func(_ context.Context, j consign.JobID) (consign.JobInfo, error) {
@@ -303,24 +166,28 @@ func submitterContent(e *subEnv) error {
 		},
 		keys: func(context.Context) (consign.Keys, error) { return filled[consign.Keys](), nil },
 		offer: func(_ context.Context, key []byte) (consign.PairingCode, error) {
-			got = append(got, key)
+			*got = append(*got, key)
 			return filled[consign.PairingCode](), nil
 		},
 		pairings: func(context.Context) ([]consign.Pairing, error) { return filled[[]consign.Pairing](), nil },
 		confirm: func(_ context.Context, w consign.WorkerID, fingerprint string) (consign.Pairing, error) {
-			got = append(got, w, fingerprint)
+			*got = append(*got, w, fingerprint)
 			return filled[consign.Pairing](), nil
 		},
-		revoke: func(_ context.Context, w consign.WorkerID) error { got = append(got, w); return nil },
+		revoke: func(_ context.Context, w consign.WorkerID) error { *got = append(*got, w); return nil },
 		events: func(_ context.Context, j consign.JobID, after consign.Seq) iter.Seq2[consign.LogEntry, error] {
 			return func(yield func(consign.LogEntry, error) bool) {
 				id(j)
-				got = append(got, after)
-				yield(entry, nil)
+				*got = append(*got, after)
+				yield(filled[consign.LogEntry](), nil)
 			}
 		},
 	}
-	api := e.dial(backend)
+}
+
+func submitterContent(e *subEnv) error {
+	var got []any
+	api := e.dial(notes(&got))
 	ctx, cancel := e.background()
 	defer cancel()
 	running, failed := filled[consign.JobInfo](), filled[consign.JobInfo]()
@@ -345,7 +212,7 @@ func submitterContent(e *subEnv) error {
 		{"Pairings", nil, filled[[]consign.Pairing](), func() (any, error) { return api.Pairings(ctx) }},
 		{"ConfirmPairing", []any{workerA, "FINGERPRINT"}, filled[consign.Pairing](), func() (any, error) { return api.ConfirmPairing(ctx, workerA, "FINGERPRINT") }},
 		{"RevokePairing", []any{workerA}, "", func() (any, error) { return "", api.RevokePairing(ctx, workerA) }},
-		{"Events", []any{jobA, after}, entry, func() (v any, err error) {
+		{"Events", []any{jobA, after}, filled[consign.LogEntry](), func() (v any, err error) {
 			for got, err := range api.Events(ctx, jobA, after) {
 				return got, err
 			}
@@ -479,261 +346,6 @@ var allNoise = sync.OnceValue(func() []byte {
 	}
 	return b
 })
-
-func waitForEnd(e *subEnv) error {
-	ended := make(chan struct{})
-	api := e.dial(&submitter{wait: func(ctx context.Context, id consign.JobID) (consign.JobInfo, error) {
-		select {
-		case <-ended:
-			return consign.JobInfo{ID: id, State: consign.StateCompleted, Result: []byte("r")}, nil
-		case <-ctx.Done():
-			return consign.JobInfo{ID: id, State: consign.StateRunning}, ctx.Err()
-		case <-e.end:
-			return consign.JobInfo{}, errUnexpected
-		}
-	}})
-	ctx, cancel := e.background()
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		job, err := api.Wait(ctx, jobA)
-		if err == nil && (job.State != consign.StateCompleted || string(job.Result) != "r") {
-			err = fmt.Errorf("the job is %s", job.State)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return fmt.Errorf("Wait returned before the job had ended: %v", err)
-	case <-time.After(moment):
-	}
-	close(ended)
-	return receive("the end of the job", done)
-}
-
-func waitCancelled(e *subEnv) error {
-	left := make(chan error, 1)
-	entered := make(chan error, 1)
-	api := e.dial(&submitter{
-		wait: func(ctx context.Context, id consign.JobID) (consign.JobInfo, error) {
-			signal(entered)
-			err := e.block(ctx)
-			signal(left)
-			return consign.JobInfo{ID: id, State: consign.StateRunning}, err
-		},
-		// A dialer whose call was cut may ask.
-		job: func(_ context.Context, id consign.JobID) (consign.JobInfo, error) {
-			return consign.JobInfo{ID: id, State: consign.StateRunning}, nil
-		},
-	})
-	for _, how := range []error{context.Canceled, context.DeadlineExceeded} {
-		drain(entered)
-		drain(left)
-		ctx, cancel := e.background()
-		if how == context.DeadlineExceeded {
-			ctx, cancel = context.WithTimeout(ctx, moment)
-		}
-		defer cancel()
-		done := make(chan error, 1)
-		go func() {
-			job, err := api.Wait(ctx, jobA)
-			switch {
-			case !errors.Is(err, how):
-				err = fmt.Errorf("the error is %v, not %w", err, how)
-			case job.State != consign.StateRunning || job.ID != jobA:
-				err = fmt.Errorf("the job is %s (%s), not as it is, running", job.State, job.ID)
-			default:
-				err = nil
-			}
-			done <- err
-		}()
-		if err := receive("Wait at the backend", entered); err != nil {
-			return err
-		}
-		if how == context.Canceled {
-			cancel()
-		}
-		if err := receive("the end of Wait after its context's", done); err != nil {
-			return err
-		}
-		if err := receive("the end of Wait at the backend", left); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func signal(c chan error) {
-	select {
-	case c <- nil:
-	default:
-	}
-}
-
-func drain(c chan error) {
-	select {
-	case <-c:
-	default:
-	}
-}
-
-// logOf is a scripted log that grows when told to.
-func logOf(e *subEnv, grow <-chan consign.LogEntry) func(context.Context, consign.JobID, consign.Seq) iter.Seq2[consign.LogEntry, error] {
-	return func(ctx context.Context, _ consign.JobID, after consign.Seq) iter.Seq2[consign.LogEntry, error] {
-		return func(yield func(consign.LogEntry, error) bool) {
-			for {
-				select {
-				case entry, open := <-grow:
-					if !open {
-						return
-					}
-					if entry.Seq > after && !yield(entry, nil) {
-						return
-					}
-				case <-ctx.Done():
-					yield(consign.LogEntry{}, ctx.Err())
-					return
-				case <-e.end:
-					return
-				}
-			}
-		}
-	}
-}
-
-func eventsGrow(e *subEnv) error {
-	for _, after := range []consign.Seq{0, 100 << 32} {
-		grow := make(chan consign.LogEntry, 1000)
-		api := e.dial(&submitter{events: logOf(e, grow)})
-		ctx, cancel := e.background()
-		defer cancel()
-		seen := make(chan consign.LogEntry)
-		done := make(chan error, 1)
-		go func() {
-			var failed error
-			for entry, err := range api.Events(ctx, jobA, after) {
-				if failed = err; err != nil {
-					break
-				}
-				select {
-				case seen <- entry:
-				case <-e.end:
-					return
-				}
-			}
-			done <- failed
-		}()
-		entry := func(n consign.Seq) consign.LogEntry {
-			return consign.LogEntry{Job: jobA, Seq: n << 32, Event: consign.EventReport, Data: fmt.Append(nil, n)}
-		}
-		next := after>>32 + 1
-		expect := func(last consign.Seq) error {
-			for ; next <= last; next++ {
-				got, ok := arrives(seen)
-				if !ok {
-					return fmt.Errorf("entry %d has not come while the log went on", next)
-				}
-				if want := entry(next); got.Seq != want.Seq || !bytes.Equal(got.Data, want.Data) {
-					return fmt.Errorf("entry %d came where %d was due", got.Seq>>32, next)
-				}
-			}
-			return nil
-		}
-		for n := range consign.Seq(200) { // a burst, then one by one
-			grow <- entry(n + 1)
-			if n+1 >= 150 {
-				if err := expect(n + 1); err != nil {
-					return err
-				}
-			}
-		}
-		close(grow)
-		if err := receive("the end of the events with the job's", done); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func eventsFail(e *subEnv) error {
-	sent := wrapped(consign.ErrNotFound)
-	api := e.dial(&submitter{events: func(context.Context, consign.JobID, consign.Seq) iter.Seq2[consign.LogEntry, error] {
-		return func(yield func(consign.LogEntry, error) bool) {
-			for i := range 3 {
-				if !yield(consign.LogEntry{Job: jobA, Seq: consign.Seq(i + 1)}, nil) {
-					return
-				}
-			}
-			yield(consign.LogEntry{}, sent)
-		}
-	}})
-	ctx, cancel := e.background()
-	defer cancel()
-	n := 0
-	var got error
-	if err := within("the end of the events", func() error {
-		for _, err := range api.Events(ctx, jobA, 0) {
-			if err != nil {
-				got = err
-				continue // nothing may come after it
-			}
-			n++
-		}
-		return nil
-	}); err != nil {
-		return err
-	}
-	if n != 3 {
-		return fmt.Errorf("%d entries before the error, want 3", n)
-	}
-	if err := sameError(got, sent); err != nil {
-		return err
-	}
-	// ctx's.
-	live, stop := context.WithCancel(ctx)
-	api = e.dial(&submitter{events: logOf(e, make(chan consign.LogEntry))})
-	time.AfterFunc(moment, stop)
-	return within("the end of the events after their context's", func() error {
-		for _, err := range api.Events(live, jobA, 0) {
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
-			return fmt.Errorf("the error is %v, not %w", err, context.Canceled)
-		}
-		return errors.New("they ended without an error, as if the job had")
-	})
-}
-
-func eventsLeft(e *subEnv) error {
-	left := make(chan error, 1)
-	api := e.dial(&submitter{events: func(ctx context.Context, _ consign.JobID, _ consign.Seq) iter.Seq2[consign.LogEntry, error] {
-		return func(yield func(consign.LogEntry, error) bool) {
-			defer signal(left)
-			for i := 1; ctx.Err() == nil; i++ {
-				if !yield(consign.LogEntry{Job: jobA, Seq: consign.Seq(i)}, nil) {
-					return
-				}
-				select {
-				case <-e.end:
-					return
-				case <-ctx.Done():
-				case <-time.After(moment / 10):
-				}
-			}
-		}
-	}})
-	ctx, cancel := e.background()
-	defer cancel()
-	if err := within("leaving the events", func() error {
-		for _, err := range api.Events(ctx, jobA, 0) {
-			return err
-		}
-		return errors.New("no entry")
-	}); err != nil {
-		return err
-	}
-	return receive("the end of the events at the backend", left)
-}
 
 func submitterCancelled(e *subEnv) error {
 	backend := &submitter{
