@@ -145,7 +145,7 @@ func TestRiver1287_1125_1331_ZeroAndNegativeTimes(t *testing.T) {
 		defer r.stop()
 		req := r.request() // all zero
 		r.submit(req)
-		time.Sleep(100 * time.Hour)
+		time.Sleep(30 * time.Hour) // past a day, and past every default
 		if j := r.job(req.ID); j.State != consign.StateQueued {
 			t.Errorf("a job without times of its own is %s: %s", j.State, j.Reason)
 		}

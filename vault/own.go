@@ -83,10 +83,12 @@ func (v *Vault) Names(ctx context.Context) ([]string, error) {
 	return v.names, nil
 }
 
-// loadOwn reads the vault's keys, of which another process may have made some.
+// loadOwn reads the vault's keys, of which another process may have made some. A
+// queue asks with every tick, and to read a key takes far longer than to see that
+// it is the one of before.
 func (v *Vault) loadOwn(ctx context.Context) error {
-	all, err := v.kept(ctx, consign.JobID{})
-	if err != nil {
+	records, all, err := v.readOwn(ctx)
+	if err != nil || records == nil {
 		return err
 	}
 	slices.SortFunc(all, func(a, b kept) int {
@@ -106,8 +108,21 @@ func (v *Vault) loadOwn(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.own, v.names = own, names
+	v.own, v.names, v.read = own, names, records
 	return nil
+}
+
+// readOwn returns the records of the vault itself and what they hold; none where
+// they are those that were read before.
+func (v *Vault) readOwn(ctx context.Context) ([]Record, []kept, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	records, err := v.storage.Get(ctx, consign.JobID{})
+	if err != nil || slices.EqualFunc(records, v.read, Record.equal) {
+		return nil, nil, err
+	}
+	all, err := v.open(records)
+	return records, all, err
 }
 
 // expired returns the records of the keys that no wrap opens with any more: those

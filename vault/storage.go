@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -63,3 +64,6 @@ func (r Record) named(s Record) bool { return r.Job == s.Job && r.Header == s.He
 
 // same reports whether both are of one name and time.
 func (r Record) same(s Record) bool { return r.named(s) && r.At == s.At }
+
+// equal reports whether both are the same to the last byte.
+func (r Record) equal(s Record) bool { return r.same(s) && bytes.Equal(r.Sealed, s.Sealed) }

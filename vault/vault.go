@@ -119,6 +119,7 @@ type Vault struct {
 	kek   KEK
 	own   []ownKey // oldest first
 	names []string // likewise, never modified
+	read  []Record // what own and names were read from
 
 	bundles bundles
 }
@@ -274,6 +275,12 @@ func (v *Vault) kept(ctx context.Context, job consign.JobID) ([]kept, error) {
 	if err != nil {
 		return nil, err
 	}
+	return v.open(rs)
+}
+
+// open is called under the lock under which rs were read: a KEK that is dropped
+// between the two opens nothing.
+func (v *Vault) open(rs []Record) ([]kept, error) {
 	all := make([]kept, len(rs))
 	for i, r := range rs {
 		s, err := v.kek.open(r)
