@@ -141,11 +141,11 @@ func TestRiver1318_StuckJobsStarveNobody(t *testing.T) {
 // Timeouts of 0 and -1 misread.
 func TestRiver1287_1125_1331_ZeroAndNegativeTimes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, func(r *rig) { r.config.Prices = nil })
+		r := newRig(t, func(r *rig) { r.config.Prices, r.config.Lease = nil, 10*time.Minute }) // a tick a minute
 		defer r.stop()
 		req := r.request() // all zero
 		r.submit(req)
-		time.Sleep(30 * time.Hour) // past a day, and past every default
+		time.Sleep(100 * time.Hour)
 		if j := r.job(req.ID); j.State != consign.StateQueued {
 			t.Errorf("a job without times of its own is %s: %s", j.State, j.Reason)
 		}
