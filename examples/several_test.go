@@ -133,17 +133,16 @@ func (r *receiver) wait(t *testing.T, what string, f func() bool) {
 func TestWebhooksOverKills(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t, "sqlite")
-	seed := filepath.Join(d.dir, "webhook-secret")
-	if err := os.WriteFile(seed, []byte(strings.Repeat("0123456789abcdef", 4)+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	flags := []string{"-webhooks", "-webhooks-anywhere", "-webhook-secret", seed}
+	flags := []string{"-webhooks", "-webhooks-anywhere"}
 	coordinator := d.coordinator(flags...)
-	var err error
 	r := newReceiver(t)
-	secret := start(t, "consign", "webhook-secret", "-identity", filepath.Join(d.dir, "coordinator", "identity.pem"), "-webhook-secret", seed,
-		"-account", longpoll.DefaultAccount).line("secret ")
-	if r.check, err = standardwebhooks.NewWebhook(secret); err != nil {
+	var keys struct {
+		Secret    string `json:"secret"`
+		PublicKey string `json:"public_key"`
+	}
+	d.call(http.MethodGet, "/v1/webhooks/keys", nil, http.StatusOK, &keys)
+	var err error
+	if r.check, err = standardwebhooks.NewWebhook(keys.Secret); err != nil {
 		t.Fatal(err)
 	}
 	d.worker("worker-1", "-slots", "4")

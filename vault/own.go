@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -49,8 +51,23 @@ func (v *Vault) RotateKey(ctx context.Context) error {
 	return v.loadOwn(ctx)
 }
 
+// Secret returns 32 bytes for a purpose of the queue, such as to sign its
+// webhooks: HKDF-Expand of 32 random bytes that the vault keeps, with SHA-256 and
+// the info "consign/vault/secret/v1" || purpose. It is the same wherever the
+// vault's medium is opened, whatever is rotated.
+func (v *Vault) Secret(purpose string) []byte {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	secret, err := hkdf.Expand(sha256.New, v.root, "consign/vault/secret/v1"+purpose, 32)
+	if err != nil {
+		panic(err) // for a length that is too long alone
+	}
+	return secret
+}
+
 // nameLabel begins the header of a record that names the vault; 16 random bytes
-// follow, which are the name.
+// follow, which are the name. The record keeps what Secret's follow from, in the
+// place of a content key; in vaults of before there were any, zeros.
 const nameLabel = "consign/vault/v1"
 
 // giveName gives a vault that has no name one, for as long as its medium lasts.
@@ -58,7 +75,7 @@ const nameLabel = "consign/vault/v1"
 func (v *Vault) giveName(ctx context.Context) error {
 	r := Record{At: v.now()}
 	_, _ = rand.Read(r.Header[copy(r.Header[:], nameLabel):])
-	if err := v.keep(ctx, r, secret{}); err != nil {
+	if err := v.keep(ctx, r, secret{cek: seal.NewCEK()}); err != nil {
 		return err
 	}
 	return v.loadOwn(ctx)
@@ -96,19 +113,23 @@ func (v *Vault) loadOwn(ctx context.Context) error {
 	})
 	var own []ownKey
 	var names []string
+	var root []byte
 	for _, k := range all {
 		switch {
 		case k.key != nil:
 			own = append(own, ownKey{k.key, k.Record})
 		case k.name() != "":
 			names = append(names, k.name())
+			if root == nil && k.cek != (seal.CEK{}) {
+				root = k.cek.Bytes()
+			}
 		default:
 			return errors.New("vault: a record of the vault itself holds no key")
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.own, v.names, v.read = own, names, records
+	v.own, v.names, v.root, v.read = own, names, root, records
 	return nil
 }
 

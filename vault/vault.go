@@ -119,6 +119,7 @@ type Vault struct {
 	kek   KEK
 	own   []ownKey // oldest first
 	names []string // likewise, never modified
+	root  []byte   // what Secret returns follows from it
 	read  []Record // what own and names were read from
 
 	bundles bundles
@@ -151,7 +152,7 @@ func New(ctx context.Context, s Storage, k KEK, c Config) (*Vault, error) {
 	if err := v.loadOwn(ctx); err != nil {
 		return nil, err
 	}
-	if len(v.names) == 0 {
+	if v.root == nil {
 		if err := v.giveName(ctx); err != nil {
 			return nil, err
 		}

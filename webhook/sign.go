@@ -15,35 +15,23 @@ import (
 // seedSize is the least number of bytes that accounts' secrets follow from.
 const seedSize = 32
 
-// Seed returns what the accounts' secrets follow from where Config.Seed is not
-// set: 32 bytes that follow from the queue's key, so that they are stored
-// nowhere. It returns what Identity.Derive does.
-func Seed(queue *sign.Identity) ([]byte, error) {
-	seed, err := queue.Derive("webhook")
-	return seed[:], err
-}
-
-// Secret returns the secret of an account's webhooks, in the text form of
-// Standard Webhooks: "whsec_" and the base64 of
-// HMAC-SHA256(seed, "consign/webhook/v1" || account).
-func Secret(seed []byte, account string) string {
-	return "whsec_" + base64.StdEncoding.EncodeToString(secret(seed, account))
+// Keys returns what an account checks its webhooks with, in the text forms of
+// Standard Webhooks. The secret, of v1, is "whsec_" and the base64 of
+// HMAC-SHA256(Seed, "consign/webhook/v1" || account): it is for that account
+// alone. The public key, of v1a, is "whpk_" and the base64 of the queue's, or "" for
+// a queue whose key is not ed25519.
+func (s *Sender) Keys(account string) (secretKey, publicKey string) {
+	secretKey = "whsec_" + base64.StdEncoding.EncodeToString(secret(s.cfg.Seed, account))
+	if queue := s.cfg.Identity.Public(); queue.Algorithm() == sign.Ed25519 {
+		publicKey = "whpk_" + base64.StdEncoding.EncodeToString(queue.Bytes())
+	}
+	return secretKey, publicKey
 }
 
 func secret(seed []byte, account string) []byte {
 	mac := hmac.New(sha256.New, seed)
 	mac.Write([]byte("consign/webhook/v1" + account))
 	return mac.Sum(nil)
-}
-
-// PublicKey returns the queue's key in the text form of Standard Webhooks
-// ("whpk_" and base64), with which anybody can check a v1a signature. It is ""
-// for a queue whose key is not ed25519.
-func PublicKey(queue sign.PublicKey) string {
-	if queue.Algorithm() != sign.Ed25519 {
-		return ""
-	}
-	return "whpk_" + base64.StdEncoding.EncodeToString(queue.Bytes())
 }
 
 // signed returns the headers of Standard Webhooks 1.0 for a message: its ID,

@@ -79,7 +79,7 @@ func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 // sending runs a Sender on the store, in a bubble of time, while test does.
 func sending(t *testing.T, s *outbox, log *slog.Logger, answer tripper, test func()) {
 	t.Helper()
-	sender, err := New(Config{Store: s, Identity: identity, Logger: log})
+	sender, err := New(Config{Store: s, Identity: identity, Seed: seed, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,15 +29,15 @@ import (
 	"github.com/consignq/consign/crypto/sign"
 )
 
-// Config is what a Sender is made of. Store and Identity are required.
+// Config is what a Sender is made of. Store, Identity and Seed are required.
 type Config struct {
 	// Store is the queue's own.
 	Store consign.Store
 	// Identity is the queue's own: it signs messages.
 	Identity *sign.Identity
-	// Seed is what the accounts' secrets follow from (Secret), at least 32
-	// random bytes that all Senders of a queue have. Defaults to one that follows
-	// from Identity.
+	// Seed is what the accounts' secrets follow from, at least 32 random bytes
+	// that all Senders of a queue have: vault.Vault.Secret("webhook"), where there
+	// is a vault.
 	Seed []byte
 
 	// Schedule is how long to wait before each try, counted from the one
@@ -79,8 +79,8 @@ func (c *Config) validate() error {
 		return bad("Store", "is nil", "give the queue's store")
 	case c.Identity == nil || c.Identity.Public().Algorithm() == "":
 		return bad("Identity", "is empty", "give the queue's identity")
-	case c.Seed != nil && len(c.Seed) < seedSize:
-		return bad("Seed", fmt.Sprintf("has %d bytes", len(c.Seed)), "give 32 random bytes")
+	case len(c.Seed) < seedSize:
+		return bad("Seed", fmt.Sprintf("has %d bytes", len(c.Seed)), "give 32 random bytes, as Secret of a vault")
 	case c.Timeout < 0 || slices.ContainsFunc(c.Schedule, func(d time.Duration) bool { return d < 0 }):
 		return bad("Schedule", "or Timeout is negative", "give times of zero or more")
 	}
@@ -100,12 +100,6 @@ func New(c Config) (*Sender, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
-	}
-	if c.Seed == nil {
-		var err error
-		if c.Seed, err = Seed(c.Identity); err != nil {
-			return nil, err
-		}
 	}
 	dialer := &net.Dialer{Timeout: c.Timeout}
 	if !c.AnyAddress {

@@ -25,7 +25,10 @@ import (
 	"github.com/consignq/consign/store/memdb"
 )
 
-var identity = sign.FromEd25519Seed([32]byte{'q'})
+var (
+	identity = sign.FromEd25519Seed([32]byte{'q'})
+	seed     = []byte("thirty-two bytes, random or not.")
+)
 
 // endpoint is a submitter's server, in a bubble of time.
 type endpoint struct {
@@ -78,7 +81,7 @@ func inWorld(t *testing.T, end *endpoint, senders int, test func(w *world)) {
 		running, stop := context.WithCancel(ctx)
 		group.Go(func() { _ = q.Run(running) })
 		for range senders {
-			s, err := New(Config{Store: store, Identity: identity})
+			s, err := New(Config{Store: store, Identity: identity, Seed: seed})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,18 +172,14 @@ func TestMessage(t *testing.T) {
 // verify is written from the specification of Standard Webhooks 1.0.
 func verify(h http.Header, body []byte) error {
 	message := h.Get("webhook-id") + "." + h.Get("webhook-timestamp") + "." + string(body)
-	seed, err := Seed(identity)
-	if err != nil {
-		return err
-	}
-	secret := Secret(seed, "acme")
+	secret, publicKey := (&Sender{cfg: Config{Identity: identity, Seed: seed}}).Keys("acme")
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	if err != nil || len(key) < 24 || len(key) > 64 {
 		return fmt.Errorf("the secret has %d bytes, %v", len(key), err)
 	}
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(message))
-	public, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(PublicKey(identity.Public()), "whpk_"))
+	public, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(publicKey, "whpk_"))
 	if err != nil {
 		return err
 	}
@@ -287,7 +286,7 @@ func TestGone(t *testing.T) {
 		if len(end.requests) != 2 {
 			t.Errorf("another URL was called %d times", len(end.requests)-1)
 		}
-		s, err := New(Config{Store: w.store, Identity: identity})
+		s, err := New(Config{Store: w.store, Identity: identity, Seed: seed})
 		if err == nil {
 			err = s.Enable(context.Background(), "acme", hook)
 		}
@@ -331,7 +330,7 @@ func TestNothingIsLostWithASender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memdb.New()
 		d := consign.Delivery{Job: consign.NewJobID(), Account: "acme", Since: consign.At(time.Now())}
-		first, err := New(Config{Store: store, Identity: identity})
+		first, err := New(Config{Store: store, Identity: identity, Seed: seed})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -344,7 +343,7 @@ func TestNothingIsLostWithASender(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		second, err := New(Config{Store: store, Identity: identity})
+		second, err := New(Config{Store: store, Identity: identity, Seed: seed})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -369,7 +368,7 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 	inner := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { called <- r.URL.Path }))
 	defer inner.Close()
 	port := inner.URL[strings.LastIndex(inner.URL, ":"):]
-	s, err := New(Config{Store: memdb.New(), Identity: identity})
+	s, err := New(Config{Store: memdb.New(), Identity: identity, Seed: seed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +380,7 @@ func TestPrivateAddressesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	open, err := New(Config{Store: memdb.New(), Identity: identity, AnyAddress: true})
+	open, err := New(Config{Store: memdb.New(), Identity: identity, Seed: seed, AnyAddress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +404,7 @@ func TestConfig(t *testing.T) {
 		"Store":    {Identity: identity},
 		"Identity": {Store: memdb.New()},
 		"Seed":     {Store: memdb.New(), Identity: identity, Seed: make([]byte, 31)},
-		"Schedule": {Store: memdb.New(), Identity: identity, Schedule: []time.Duration{-1}},
+		"Schedule": {Store: memdb.New(), Identity: identity, Seed: seed, Schedule: []time.Duration{-1}},
 	} {
 		_, err := New(c)
 		if f, ok := errors.AsType[*consign.FieldError](err); !ok || f.Field != "webhook.Config."+field {

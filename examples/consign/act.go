@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
-	"github.com/consignq/consign/crypto/sign"
-	"github.com/consignq/consign/examples/internal/cli"
-	"github.com/consignq/consign/webhook"
 )
 
 // migrate has nothing left to do: to open a store is to bring it up to date.
@@ -62,35 +59,6 @@ func (t *tool) cancel(ctx context.Context) error {
 		})
 	})
 	return errors.Join(show(t, []string{"JOB", "STATE"}, done), err)
-}
-
-// webhookSecret is for the queue's owner to give to an account.
-func (t *tool) webhookSecret(context.Context) error {
-	if t.identity == "" || t.account == "" {
-		return errors.New("usage: consign webhook-secret -identity FILE -account ACCOUNT, and -webhook-secret FILE where the coordinator has one")
-	}
-	identity, err := sign.Load(t.identity)
-	if err != nil {
-		return err
-	}
-	var seed []byte
-	if t.seed == "" {
-		seed, err = webhook.Seed(identity)
-	} else {
-		seed, err = cli.ReadSeed("webhook-secret", t.seed)
-	}
-	if err != nil {
-		return err
-	}
-	v := struct {
-		Secret string `json:"secret"`
-		Key    string `json:"public_key,omitempty"`
-	}{webhook.Secret(seed, t.account), webhook.PublicKey(identity.Public())}
-	if t.json {
-		return t.writeJSON(v)
-	}
-	fmt.Fprintf(t.out, "secret      %s\npublic key  %s\n", v.Secret, v.Key)
-	return nil
 }
 
 // retry submits again what a job was: a terminal state never changes, and the

@@ -43,7 +43,7 @@ type tool struct {
 	json           bool
 	account, state string
 	most           int
-	identity, seed string
+	identity       string
 	reason         string
 	jobs           []consign.JobID // the arguments
 }
@@ -52,7 +52,6 @@ type tool struct {
 type command struct {
 	name, args, does string
 	run              func(*tool, context.Context) error
-	storeless        bool
 }
 
 func commands() []command {
@@ -64,7 +63,6 @@ func commands() []command {
 		{name: "retry", args: "JOB...", does: "submit jobs that failed, expired or were cancelled once more, each under a new ID", run: (*tool).retry},
 		{name: "purge", does: "forget what is past its retention, and do what else is due, as a running queue does", run: (*tool).purge},
 		{name: "export", args: "JOB...", does: "print all that the store has of jobs, payload and result too, as JSON", run: (*tool).export},
-		{name: "webhook-secret", does: "print what the -account checks its webhooks with; it needs -identity, and no store", run: (*tool).webhookSecret, storeless: true},
 	}
 }
 
@@ -94,11 +92,10 @@ func run(ctx context.Context, args []string, store string, out io.Writer) error 
 	flags.StringVar(&t.target, "store", store, "the `STORE`")
 	flags.StringVar(&t.schema, "schema", "consign", "the `schema` of the queue in a database")
 	flags.BoolVar(&t.json, "json", false, "print JSON, for programs")
-	flags.StringVar(&t.account, "account", "", "list: only jobs of this `account`; webhook-secret: whose")
+	flags.StringVar(&t.account, "account", "", "list: only jobs of this `account`")
 	flags.StringVar(&t.state, "state", "", "list: only jobs in this `state`, such as queued or failed")
 	flags.IntVar(&t.most, "n", 100, "list: at most so `many`")
-	flags.StringVar(&t.identity, "identity", "", "export, webhook-secret: the `file` of the queue's identity, identity.pem in the coordinator's -dir")
-	flags.StringVar(&t.seed, "webhook-secret", "", "webhook-secret: the `file` that the coordinator has for that, if any")
+	flags.StringVar(&t.identity, "identity", "", "export: the `file` of the queue's identity, identity.pem in the coordinator's -dir")
 	flags.StringVar(&t.reason, "reason", "", "cancel: `why`, in words for the submitters")
 	flags.Usage = func() { usage(out, flags) }
 	if err := flags.Parse(args); err != nil {
@@ -147,9 +144,6 @@ func (t *tool) do(ctx context.Context, c command, flags *flag.FlagSet) error {
 		return fmt.Errorf("%s takes no job: consign -h", c.name)
 	case c.args != "" && n == 0, c.args == "JOB" && n > 1:
 		return fmt.Errorf("usage: consign -store STORE %s %s: consign list shows the IDs", c.name, c.args)
-	}
-	if c.storeless {
-		return c.run(t, ctx)
 	}
 	store, end, err := open(ctx, t.target, t.schema, c.name == "migrate")
 	if err != nil {

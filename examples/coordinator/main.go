@@ -36,7 +36,6 @@ is under way, and end.`
 
 type options struct {
 	listen, store, dir, tokens, cert, key, metrics string
-	secret                                         string
 	lease                                          time.Duration
 	rate                                           float64
 	burst                                          int
@@ -79,7 +78,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	sender, err := o.sender(db.store, identity)
+	sender, err := o.sender(db.store, identity, keys)
 	if err != nil {
 		return err
 	}
@@ -87,23 +86,14 @@ func run(ctx context.Context, args []string) error {
 }
 
 // sender returns what delivers webhooks, nil for nothing.
-func (o *options) sender(store consign.Store, identity *sign.Identity) (*webhook.Sender, error) {
+func (o *options) sender(store consign.Store, identity *sign.Identity, keys *vault.Vault) (*webhook.Sender, error) {
 	switch {
-	case !o.webhooks && o.secret != "":
-		return nil, cli.FieldError("webhook-secret", "is there, and -webhooks is not", "give both, or none")
 	case !o.webhooks && o.anywhere:
 		return nil, cli.FieldError("webhooks-anywhere", "is there, and -webhooks is not", "give both, or none")
 	case !o.webhooks:
 		return nil, nil
 	}
-	c := webhook.Config{Store: store, Identity: identity, AnyAddress: o.anywhere, Logger: o.log}
-	if o.secret != "" {
-		var err error
-		if c.Seed, err = cli.ReadSeed("webhook-secret", o.secret); err != nil {
-			return nil, err
-		}
-	}
-	return webhook.New(c)
+	return webhook.New(webhook.Config{Store: store, Identity: identity, Seed: keys.Secret("webhook"), AnyAddress: o.anywhere, Logger: o.log})
 }
 
 func parse(args []string) (o options, err error) {
@@ -119,7 +109,6 @@ func parse(args []string) (o options, err error) {
 	flags.Float64Var(&o.rate, "rate", 0, "how many requests a second each account may make; 0: as many as it likes")
 	flags.IntVar(&o.burst, "burst", 20, "how many requests an account may make at once, under -rate")
 	flags.BoolVar(&o.webhooks, "webhooks", false, "tell submitters of ended jobs at the URLs that they name, on public addresses")
-	flags.StringVar(&o.secret, "webhook-secret", "", "`FILE` of 64 hexadecimal digits from which the accounts' signing secrets follow; without it they follow from the identity (see consign webhook-secret)")
 	flags.BoolVar(&o.anywhere, "webhooks-anywhere", false, "call webhooks on private addresses, too: whoever may submit can then make this machine call anything that it can reach")
 	flags.Var(&o.origins, "origin", "`URL` by which workers dial, as in https://queue.example.com; may be given several times; without it any is believed")
 	flags.Var(&o.proxies, "proxy", "`ADDRESS` or network of a reverse proxy whose X-Forwarded-For is believed; may be given several times")
@@ -142,7 +131,7 @@ func parse(args []string) (o options, err error) {
 func (o *options) work(ctx context.Context, queue *consign.Queue, identity *sign.Identity, keys *vault.Vault, sender *webhook.Sender, m *metrics) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	handler, ws, err := o.handlers(ctx, queue, identity)
+	handler, ws, err := o.handlers(ctx, queue, identity, sender)
 	if err != nil {
 		return err
 	}

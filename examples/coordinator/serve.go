@@ -16,6 +16,7 @@ import (
 	"github.com/consignq/consign/examples/internal/cli"
 	"github.com/consignq/consign/transport/longpoll"
 	"github.com/consignq/consign/transport/websocket"
+	"github.com/consignq/consign/webhook"
 )
 
 // checkAccess refuses to serve strangers who prove nothing, and half of TLS. It
@@ -61,7 +62,7 @@ func (o *options) trustedProxies() (out []netip.Prefix, err error) {
 }
 
 // handlers are the queue over HTTP, ready until ctx is done, and over WebSocket.
-func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *sign.Identity) (http.Handler, *websocket.Handler, error) {
+func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *sign.Identity, sender *webhook.Sender) (http.Handler, *websocket.Handler, error) {
 	quoteKey, err := identity.Derive("quotes") // quotes hold over a restart
 	if err != nil {
 		return nil, nil, err
@@ -72,6 +73,9 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 	}
 	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ctx.Err, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies,
 		Rate: o.rate, Burst: o.burst, Logger: o.log}
+	if sender != nil {
+		c.Webhooks = sender.Keys
+	}
 	for _, origin := range o.origins { // by these names it is reached through a proxy on this machine
 		if u, err := url.Parse(origin); err == nil {
 			c.Hosts = append(c.Hosts, u.Hostname())

@@ -69,7 +69,7 @@ func TestHosts(t *testing.T) {
 		{options{origins: []string{"https://queue.example.com:8443"}}, "evil.example.com", true},
 		{options{tokens: tokens}, "evil.example.com", false},
 	} {
-		pages, sockets, err := c.o.handlers(context.Background(), queue, sign.Generate())
+		pages, sockets, err := c.o.handlers(context.Background(), queue, sign.Generate(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -181,7 +181,8 @@ func TestOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := longpoll.NewHandler(longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: tokens, MaxBody: 1 << 20})
+	h, err := longpoll.NewHandler(longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: tokens, MaxBody: 1 << 20,
+		Webhooks: func(string) (string, string) { return "whsec_AA==", "whpk_AA==" }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +240,7 @@ func (d *described) journey() testkit.HTTPTargets {
 	d.good("DELETE", "/v1/jobs/"+cancelled, acme, nil)
 	d.good("GET", "/v1/keys", acme, nil)
 	d.pair(worker, session)
+	d.good("GET", "/v1/webhooks/keys", "acme-token", nil)
 	d.group(worker, session)
 
 	targets := testkit.HTTPTargets{Worker: worker, Account: acme, Foreign: "foe-token", Session: session}

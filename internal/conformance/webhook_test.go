@@ -44,7 +44,7 @@ func TestStandardWebhooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := webhook.New(webhook.Config{Store: store, Identity: identity, AnyAddress: true})
+	s, err := webhook.New(webhook.Config{Store: store, Identity: identity, Seed: make([]byte, 32), AnyAddress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,11 +64,8 @@ func TestStandardWebhooks(t *testing.T) {
 		t.Fatal("no message came")
 	}
 
-	seed, err := webhook.Seed(identity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wh, err := standardwebhooks.NewWebhook(webhook.Secret(seed, "acme"))
+	secret, _ := s.Keys("acme")
+	wh, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +86,8 @@ func TestStandardWebhooks(t *testing.T) {
 			t.Errorf("the library takes %s", what)
 		}
 	}
-	if wh, err := standardwebhooks.NewWebhook(webhook.Secret(seed, "other")); err != nil || wh.Verify(message.body, message.header) == nil {
+	secret, _ = s.Keys("other")
+	if wh, err := standardwebhooks.NewWebhook(secret); err != nil || wh.Verify(message.body, message.header) == nil {
 		t.Errorf("another account's secret verifies it (%v)", err)
 	}
 }

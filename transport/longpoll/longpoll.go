@@ -50,6 +50,10 @@ type Config struct {
 	// PaymentGate stands before every submit that costs something. Defaults to
 	// none.
 	PaymentGate PaymentGate
+	// Webhooks returns what an account checks its webhooks with, a secret and a
+	// public key: Sender.Keys of package webhook. Defaults to none: the endpoint
+	// is not there.
+	Webhooks func(account string) (secret, publicKey string)
 	// QuoteKey signs quotes: give each coordinator of a queue the same.
 	// Defaults to a random one.
 	QuoteKey []byte

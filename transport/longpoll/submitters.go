@@ -12,7 +12,7 @@ import (
 )
 
 func (h *handler) routeSubmitters() {
-	for pattern, f := range map[string]func(*call) error{
+	routes := map[string]func(*call) error{
 		"GET /v1/quote":                        h.quote,
 		"POST /v1/jobs/commit/fast":            func(c *call) error { return h.commit(c, consign.PolicyFast) },
 		"POST /v1/jobs/commit/cheap":           func(c *call) error { return h.commit(c, consign.PolicyCheap) },
@@ -29,7 +29,11 @@ func (h *handler) routeSubmitters() {
 		"POST /v1/trust/pairings/{id}/confirm": h.confirmPairing,
 		"DELETE /v1/trust/pairings/{id}":       h.revokePairing,
 		"GET /v1/keys":                         h.keys,
-	} {
+	}
+	if h.Webhooks != nil {
+		routes["GET /v1/webhooks/keys"] = h.webhookKeys
+	}
+	for pattern, f := range routes {
 		h.handle(pattern, func(c *call) error {
 			if err := h.submitter(c); err != nil {
 				return err
@@ -37,6 +41,17 @@ func (h *handler) routeSubmitters() {
 			return f(c)
 		})
 	}
+}
+
+// webhookKeys is what the account checks its webhooks with.
+func (h *handler) webhookKeys(c *call) error {
+	secret, publicKey := h.Webhooks(c.account)
+	return c.answer(http.StatusOK, webhookKeys{secret, publicKey})
+}
+
+type webhookKeys struct {
+	Secret    string `json:"secret"`
+	PublicKey string `json:"public_key,omitempty"`
 }
 
 // submit takes a job as the client library sends it.

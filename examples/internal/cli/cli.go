@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,7 +19,6 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/consignq/consign"
-	"github.com/consignq/consign/internal/keyfile"
 )
 
 // Main runs a program and exits: with 0 where it returns nil, 2 where it was
@@ -148,20 +146,6 @@ func (l *List) String() string { return strings.Join(*l, ",") }
 func (l *List) Set(text string) error {
 	*l = append(*l, strings.Split(text, ",")...)
 	return nil
-}
-
-// ReadSeed reads a secret of 32 bytes from a file of 64 hexadecimal digits that
-// only its owner can read. It returns a *consign.FieldError that names the flag.
-func ReadSeed(flag, path string) ([]byte, error) {
-	text, err := keyfile.Read(path, 1024)
-	if err != nil {
-		return nil, FieldError(flag, "cannot be read: "+err.Error(), "make one with openssl rand -hex 32, for you alone to read")
-	}
-	seed, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(seed) != 32 {
-		return nil, FieldError(flag, "is a file of something else than 64 hexadecimal digits: "+path, "make one with openssl rand -hex 32")
-	}
-	return seed, nil
 }
 
 // NoArgs refuses arguments that are no flags.
