@@ -41,7 +41,7 @@ func inCustodyWorld(t *testing.T, test func(t *testing.T, w *custodyWorld)) {
 			t.Fatal(err)
 		}
 		identity, worked := seededIdentity(1), seededIdentity(10)
-		q, stop := startQueueStop(t, consign.Config{Store: w.store, Vault: w.vault, Identity: identity, Retention: time.Hour})
+		q, stop := startQueueStop(t, consign.Config{Store: w.store, Vault: w.vault, Identity: identity, Retention: 5 * time.Minute})
 		defer stop()
 		w.q, w.sub = q, q.Submitter("acme")
 		me, err := w.ring.Identity()
@@ -187,7 +187,7 @@ func TestKeysEndWithTheJob(t *testing.T) {
 							check(t, w.c.Acknowledge(t.Context(), r.ID))
 							time.Sleep(time.Minute)
 						} else {
-							time.Sleep(2 * time.Hour) // past retention
+							time.Sleep(10 * time.Minute) // past retention
 						}
 						if err := held(); !errors.Is(err, consign.ErrKeyGone) {
 							t.Errorf("the key is there: %v", err)

@@ -246,7 +246,7 @@ func endOf(t *testing.T, custody consign.Custody, acknowledged bool, want consig
 	storage := newSpy(openVault(t, dir))
 	v := keys(t, storage, vault.NewKEK(), vault.Config{Store: store})
 	identity := sign.FromEd25519Seed([32]byte{1})
-	q, _ := startQueue(t, consign.Config{Store: store, Vault: v, Identity: identity, Retention: time.Hour})
+	q, _ := startQueue(t, consign.Config{Store: store, Vault: v, Identity: identity, Retention: 5 * time.Minute})
 	worked, stop := context.WithCancel(ctx)
 	runner, err := worker.New(worker.Config{API: q, Identity: sign.FromEd25519Seed([32]byte{2}), Executors: map[string]worker.Executor{
 		consign.KindTask: worker.ExecutorFunc(func(_ context.Context, task *worker.Task) (worker.Output, error) {
@@ -286,7 +286,7 @@ func endOf(t *testing.T, custody consign.Custody, acknowledged bool, want consig
 		check(t, q.Submitter("acme").Acknowledge(ctx, r.ID))
 		time.Sleep(time.Minute)
 	} else {
-		time.Sleep(2 * time.Hour) // past retention
+		time.Sleep(10 * time.Minute) // past retention
 	}
 	if n := storage.traces(t, dir, r.ID); n > 0 {
 		t.Errorf("%d traces are left", n)
