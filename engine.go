@@ -34,7 +34,8 @@ type engine struct {
 	badLanes map[string]bool // in the store, and reported
 	shards   uint16          // whose tickets to read first: the others have queues of their own
 
-	changes   uint64 // made by this engine
+	arrived   Instant // the place in line of the last new job, before all offsets
+	changes   uint64  // made by this engine
 	changeTag [8]byte
 
 	closing bool // hand out nothing more, and start nothing

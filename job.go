@@ -162,6 +162,8 @@ type Event struct {
 	Lease  time.Duration // claim
 	Limit  Instant       // claim: zero for none
 
+	Behind time.Duration // submit: how far behind its time it stands, since others came first
+
 	Drawn bool     // complete: sampled for validation
 	Fail  FailKind // fail
 

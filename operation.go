@@ -368,6 +368,10 @@ func (in inSubmit) apply(e *engine) {
 		return
 	}
 	j.Lane, j.Account = lane.text, lane.Account // one copy of each text
+	// Each has a place of its own, so that those that come at one moment are
+	// handed out in the order in which they came, not in that of their IDs.
+	e.arrived = max(e.now, e.arrived+1)
+	in.ev.Behind = e.arrived.Sub(e.now)
 	in.op.job = j
 	e.run(in.op)
 }

@@ -114,6 +114,7 @@ func (j *Job) Next(ev *Event, now Instant, rules *Rules) (Transition, error) {
 	switch ev.Kind {
 	case EventSubmit, EventUnblock:
 		next.openTicket(TicketFirst, max(now, j.ReadyAt))
+		next.Key = next.Key.Add(ev.Behind)
 	case EventClaim:
 		next.start(ev, now)
 	case EventComplete:

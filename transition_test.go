@@ -191,7 +191,7 @@ func checkOutcome(j, n *Job, ev *Event, now Instant, rules *Rules) error {
 	}
 	switch n.State {
 	case StateQueued:
-		if want := max(n.ReadyAt, min(n.ReadyAt.Add(n.Offset), deadlineKey(n))); n.Key != want {
+		if want := max(n.ReadyAt, min(n.ReadyAt.Add(n.Offset), deadlineKey(n))).Add(ev.Behind); n.Key != want {
 			return fmt.Errorf("key %d, want %d", n.Key, want)
 		}
 		if n.QueueTime > 0 && n.QueueUntil != n.ReadyAt.Add(n.QueueTime) || n.QueueTime <= 0 && n.QueueUntil != 0 {
@@ -342,6 +342,8 @@ func everyTransition(f func(j *Job, ev *Event, now Instant)) {
 						j.Purged = purged
 						ev := &Event{Kind: kind, Change: ChangeID{byte(kind), byte(shade)}, Reason: "because"}
 						switch kind {
+						case EventSubmit, EventUnblock:
+							ev.Behind = time.Duration(shade) * time.Microsecond
 						case EventClaim:
 							ev.Claim, ev.Worker, ev.Lease = ClaimID{8}, WorkerID{9}, 30*time.Second
 							ev.Limit = Instant(shade) * 105 * minute

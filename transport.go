@@ -20,7 +20,8 @@ type SubmitterAPI interface {
 	// bad request, ErrConflict for an ID used with other content, ErrIDTaken,
 	// ErrCredit, and ErrNoWorker for a PRIVATE job without a paired worker.
 	Submit(ctx context.Context, r SubmitRequest) (JobInfo, error)
-	// SubmitMany submits each; one's failure does not keep the others out.
+	// SubmitMany submits each; one's failure does not keep the others out. Those
+	// of equal needs, priority and policy stand in line in the order of rs.
 	SubmitMany(ctx context.Context, rs []SubmitRequest) []SubmitOutcome
 	// Get returns the job as it is now. ErrNotFound.
 	Get(ctx context.Context, id JobID) (JobInfo, error)

@@ -102,8 +102,8 @@ func (b *batch) nextRow() (n int64, err error) {
 // order returns the order in which the changes are carried out. It is their
 // own, but for new jobs of which one comes behind another: they are stored in
 // the order in which they will be claimed, so that those that are claimed
-// together, and end together, lie on the same pages. A queue gives jobs that
-// come at one moment one key, and then they are claimed by their random IDs.
+// together, and end together, lie on the same pages. A batch may bring the jobs
+// of several queues, or of several priorities.
 func (b *batch) order(changes []consign.Change) ([]int, error) {
 	order := make([]int, len(changes))
 	for i := range order {
