@@ -66,17 +66,51 @@ type Balance struct {
 // counters end.
 const maxCredit = Price(1e18)
 
+// credited is a document of kind DocCredit: what was added, under which
+// reference.
+type credited struct {
+	Account string  `json:"account"`
+	Amount  Price   `json:"amount"`
+	At      Instant `json:"at"`
+}
+
 // AddCredit adds to what an account may spend; a negative amount takes away,
-// down to zero. It returns ErrCredit where there is not so much to take, and a
-// *FieldError for more than $1e12. After any other error it is not known
-// whether it was added: compare the Balance with the one before, rather than
-// add again.
-func (q *Queue) AddCredit(ctx context.Context, account string, amount Price) error {
-	if amount > maxCredit || amount < -maxCredit {
+// down to zero. The reference names the payment, one of the whole queue: under
+// one reference money moves once, so after an error call it again with the same.
+// It is remembered for ever, in one small document, by every queue on the store.
+// It returns ErrCredit where there is not so much to take, ErrConflict for the
+// reference of another account or amount, and a *FieldError for more than $1e12
+// or for a reference or an account that is no text of at most 1,024 bytes.
+func (q *Queue) AddCredit(ctx context.Context, account string, amount Price, reference string) error {
+	switch {
+	case amount > maxCredit || amount < -maxCredit:
 		return fieldError("credit", fmt.Sprintf("is %s", amount), fmt.Sprintf("add at most %s at once", maxCredit))
+	case reference == "" || !text(reference):
+		return fieldError("reference", fmt.Sprintf("is not a name: %.80q", reference), "name the payment, in UTF-8 of at most 1,024 bytes, without zero bytes")
+	case !text(account):
+		return fieldError("account", fmt.Sprintf("is not a name: %.80q", account), "use UTF-8 of at most 1,024 bytes, without zero bytes")
 	}
-	err := q.write(ctx, Change{Counters: []Delta{{Counter: balanceCounter(account), Add: int64(amount)}}})
-	if errors.Is(err, ErrBound) {
+	err := q.write(ctx, Change{
+		Docs:     []Doc{jsonDoc(DocCredit, reference, 1, credited{account, amount, q.now()})},
+		Counters: []Delta{{Counter: balanceCounter(account), Add: int64(amount)}},
+	})
+	if !errors.Is(err, ErrVersion) && !errors.Is(err, ErrBound) {
+		return err
+	}
+	// Either may be what is left of a call that moved the money before.
+	doc, readErr := q.config.Store.Doc(ctx, DocCredit, reference)
+	var before credited
+	if readErr == nil && doc.Version > 0 {
+		readErr = json.Unmarshal(doc.Body, &before)
+	}
+	switch {
+	case readErr != nil:
+		return readErr
+	case doc.Version > 0 && (before.Account != account || before.Amount != amount):
+		return fmt.Errorf("%w: reference %q added %s to account %q: give this payment one of its own", ErrConflict, reference, before.Amount, before.Account)
+	case doc.Version > 0:
+		return nil
+	case errors.Is(err, ErrBound):
 		return fmt.Errorf("%w: account %q does not have %s", ErrCredit, account, -amount)
 	}
 	return err

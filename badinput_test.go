@@ -656,19 +656,19 @@ func badIDs() []badCase {
 			return func() error { _, err := w.acme.Submit(w.ctx, r); return err }
 		}},
 		{name: "credit of another account", want: is(consign.ErrCredit), call: func(w *badWorld) func() error {
-			w.must(w.q.AddCredit(w.ctx, "other", 100))
+			w.must(w.q.AddCredit(w.ctx, "other", 100, "100"))
 			r := poor(plainRequest(w))
 			return func() error { _, err := w.acme.Submit(w.ctx, r); return err }
 		}},
 		{name: "credit held for another job", want: is(consign.ErrCredit), call: func(w *badWorld) func() error {
-			w.must(w.q.AddCredit(w.ctx, "acme", 19))
+			w.must(w.q.AddCredit(w.ctx, "acme", 19, "19"))
 			_, err := w.acme.Submit(w.ctx, poor(plainRequest(w)))
 			w.must(err)
 			r := poor(plainRequest(w))
 			return func() error { _, err := w.acme.Submit(w.ctx, r); return err }
 		}},
 		{name: "same ID, no credit left", want: fine, call: func(w *badWorld) func() error {
-			w.must(w.q.AddCredit(w.ctx, "acme", 10))
+			w.must(w.q.AddCredit(w.ctx, "acme", 10, "10"))
 			r := poor(plainRequest(w))
 			r.ID = consign.NewJobID()
 			_, err := w.acme.Submit(w.ctx, r)

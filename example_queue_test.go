@@ -82,7 +82,7 @@ func ExampleQueue_AddCredit() {
 	_, err = submitter.Submit(ctx, request)
 	fmt.Println(errors.Is(err, consign.ErrCredit), err)
 
-	if err := queue.AddCredit(ctx, "acme", 15_000); err != nil {
+	if err := queue.AddCredit(ctx, "acme", 15_000, "invoice 17"); err != nil {
 		log.Fatal(err)
 	}
 	job, err := submitter.Submit(ctx, request)

@@ -86,7 +86,7 @@ func (r *rig) start() {
 // credit gives the account something to spend.
 func (r *rig) credit(p consign.Price) {
 	r.t.Helper()
-	if err := r.q.AddCredit(context.Background(), "acme", p); err != nil {
+	if err := r.q.AddCredit(context.Background(), "acme", p, consign.NewJobID().String()); err != nil {
 		r.t.Fatal(err)
 	}
 }

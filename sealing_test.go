@@ -290,7 +290,7 @@ func TestNoKeyWithoutCredit(t *testing.T) {
 			t.Error("the vault keeps a key of a job that was refused")
 		}
 		for _, amount := range []consign.Price{1e18 + 1, -1e18 - 1} {
-			if err := r.q.AddCredit(t.Context(), "acme", amount); !isField(err, "credit") {
+			if err := r.q.AddCredit(t.Context(), "acme", amount, "1"); !isField(err, "credit") {
 				t.Errorf("adding %s: %v", amount, err)
 			}
 		}

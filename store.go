@@ -164,6 +164,7 @@ const (
 	DocPause        = "pause"         // by what is paused
 	DocWebhook      = "webhook"       // Delivery, by OutboxKey
 	DocHook         = "webhook_url"   // Hook, by Delivery.Hook
+	DocCredit       = "credit"        // what AddCredit added, by its reference
 	DocPeer         = "peer"          // a queue that has workers, by its name among its peers
 )
 

@@ -104,7 +104,7 @@ func TestLife(t *testing.T) {
 			if !errors.Is(err, consign.ErrCredit) {
 				t.Errorf("without credit: %v", err)
 			}
-			err = errors.Join(q.AddCredit(t.Context(), "acme", 10), q.AddCredit(t.Context(), "bob", 5))
+			err = errors.Join(q.AddCredit(t.Context(), "acme", 10, "1"), q.AddCredit(t.Context(), "bob", 5, "2"))
 			_, e := q.Submitter("acme").Submit(t.Context(), one)
 			_, e2 := q.Submitter("bob").Submit(t.Context(), other)
 			return errors.Join(err, e, e2)

@@ -174,7 +174,7 @@ func TestOpenAPI(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- q.Run(ctx) }()
 	defer func() { stop(); <-ended }()
-	if err := q.AddCredit(t.Context(), "acme", 1_000_000); err != nil {
+	if err := q.AddCredit(t.Context(), "acme", 1_000_000, "1"); err != nil {
 		t.Fatal(err)
 	}
 	tokens, err := longpoll.ReadTokens(strings.NewReader("acme " + longpoll.HashToken("acme-token") + "\nfoe " + longpoll.HashToken("foe-token") + "\n"))

@@ -31,7 +31,7 @@ func TestQueue(t *testing.T) {
 			q, stop := startQueue(t, consign.Config{Store: s, NoReceipts: true, Prices: consign.PriceTable{{Price: price}},
 				Lease: 10 * time.Second, DrainTimeout: time.Second, MaxAttempts: 50, Retention: 10_000 * time.Hour})
 			if part == 0 {
-				if err := q.AddCredit(ctx, "acme", jobs*price); err != nil {
+				if err := q.AddCredit(ctx, "acme", jobs*price, "1"); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -44,7 +44,7 @@ func ask(t testing.TB, url, method, path, token string, body any) (int, object) 
 
 func TestQuoteAndCommit(t *testing.T) {
 	q := startQueue(t, consign.Config{NoReceipts: true, Prices: consign.PriceTable{{Kind: consign.KindInference, Tier: 1, Price: 10_000}, {Kind: consign.KindInference, Price: 20_000}}})
-	if err := q.AddCredit(t.Context(), longpoll.DefaultAccount, 1_000_000); err != nil {
+	if err := q.AddCredit(t.Context(), longpoll.DefaultAccount, 1_000_000, "1"); err != nil {
 		t.Fatal(err)
 	}
 	url := serve(t, longpoll.Config{Submitters: q.Submitter, QuoteKey: bytes.Repeat([]byte("k"), 32)})
@@ -152,7 +152,7 @@ func sameJSON(a, b string) bool {
 
 func TestPaymentGate(t *testing.T) {
 	q := startQueue(t, consign.Config{NoReceipts: true, Prices: consign.PriceTable{{Kind: consign.KindTask, Price: 5_000}}})
-	if err := q.AddCredit(t.Context(), longpoll.DefaultAccount, 1_000_000); err != nil {
+	if err := q.AddCredit(t.Context(), longpoll.DefaultAccount, 1_000_000, "1"); err != nil {
 		t.Fatal(err)
 	}
 	var due longpoll.Due

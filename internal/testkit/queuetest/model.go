@@ -57,7 +57,7 @@ func (s Suite) play(t *testing.T, steps []int, b bug) error {
 	if err := p.start(); err != nil {
 		return err
 	}
-	if err := p.q.AddCredit(t.Context(), "acme", credit); err != nil {
+	if err := p.q.AddCredit(t.Context(), "acme", credit, "all"); err != nil {
 		return err
 	}
 	for i, n := range steps {
