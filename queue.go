@@ -19,7 +19,7 @@ import (
 type Queue struct {
 	config Config
 	id     QueueID
-	began  time.Time // of this process's clock, which never jumps
+	clock  clock
 
 	inbox    inbox
 	commits  *pipe[*commit]
@@ -50,7 +50,8 @@ func New(c Config) (*Queue, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), began: time.Now(), nudge: make(chan struct{}, 1), ended: make(chan struct{})}
+	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), nudge: make(chan struct{}, 1), ended: make(chan struct{})}
+	q.clock.began = time.Now()
 	q.inbox.wake = make(chan struct{}, 1)
 	q.commits = newPipe[*commit](commitsInFlight, commitBatch, commitPatience)
 	q.tasks = newPipe[func(context.Context) input](readsInFlight, 1, 0)
@@ -82,9 +83,7 @@ const (
 	storeTimeout = 30 * time.Second
 )
 
-// now is the wall clock at the start plus what has passed since by the
-// monotonic clock: setting the machine's clock moves no lease and no deadline.
-func (q *Queue) now() Instant { return At(q.began.Add(time.Since(q.began))) }
+func (q *Queue) now() Instant { return q.clock.now() }
 
 // Run works the queue until ctx is done, and then drains: it takes in and hands
 // out no more work, waits up to Config.DrainTimeout for what workers still
@@ -260,7 +259,7 @@ func (q *Queue) read(out *output) (n int) {
 				return inDue{jobs, next, err}
 			})
 		case readLapsed:
-			task(func(ctx context.Context) input { jobs, err := s.Lapsed(ctx, r.n); return inLapsed{jobs, err} })
+			task(func(ctx context.Context) input { jobs, err := q.lapsed(ctx, r.n); return inLapsed{jobs, err} })
 		case readEffects:
 			task(func(ctx context.Context) input {
 				effects, err := s.Effects(ctx, r.n)
@@ -316,6 +315,11 @@ func (q *Queue) recover(ctx context.Context) error {
 	}
 	if q.administered, err = q.config.Store.Counter(ctx, adminCounter); err != nil {
 		return err
+	}
+	if store, own := q.config.Store.(Clock); own {
+		if err := q.clock.look(ctx, store, q.config.Lease); err != nil {
+			return err
+		}
 	}
 	admin, err := q.readAdmin(ctx)
 	first := []input{admin, inLanes{lanes}}

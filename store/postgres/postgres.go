@@ -45,6 +45,7 @@ type Store struct {
 var (
 	_ consign.Store    = (*Store)(nil)
 	_ consign.Notifier = (*Store)(nil)
+	_ consign.Clock    = (*Store)(nil)
 )
 
 // New returns the store in a schema of the pool's database, whose tables it

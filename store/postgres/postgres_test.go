@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -72,4 +73,27 @@ func newSchema(tb testing.TB, pool *pgxpool.Pool) string {
 		}
 	})
 	return schema
+}
+
+// Now is the clock that leases go by: that of the server, which is set here.
+func TestNow(t *testing.T) {
+	ctx := t.Context()
+	pool := connect(t, pgtest.DSN(t))
+	skew := pgx.Identifier{newSchema(t, pool)}.Sanitize()
+	if _, err := pool.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+skew+`; CREATE FUNCTION `+skew+`.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql
+		AS $$SELECT pg_catalog.clock_timestamp() + interval '1 hour'$$`); err != nil {
+		t.Fatal(err)
+	}
+	config := pool.Config()
+	config.ConnConfig.RuntimeParams["search_path"] = skew + ", pg_catalog"
+	set, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	before := time.Now()
+	at, err := openIn(t, set, newSchema(t, pool)).Now(ctx)
+	if err != nil || at.Sub(consign.At(before)) < time.Hour || at.Sub(consign.At(time.Now())) > time.Hour {
+		t.Errorf("the store's time is %s, an hour from %s (%v)", at.Time(), before, err)
+	}
 }

@@ -12,6 +12,12 @@ import (
 	"github.com/consignq/consign"
 )
 
+// Now implements consign.Clock.
+func (s *Store) Now(ctx context.Context) (at consign.Instant, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT "+now).Scan((*int64)(&at))
+	return at, explain(err)
+}
+
 // Jobs implements consign.Store. A job whose row cannot be read is logged and
 // nil.
 func (s *Store) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, error) {
