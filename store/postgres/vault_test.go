@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -156,20 +158,48 @@ func files(t *testing.T, server *pgtest.Server, pool *pgxpool.Pool) (raw []byte)
 	return raw
 }
 
+// foundRecords is a storage of what was found.
+type foundRecords struct {
+	vault.Storage
+	all []vault.Record
+}
+
+func (s *foundRecords) Put(_ context.Context, r vault.Record) error {
+	s.all = append(s.all, r)
+	return nil
+}
+func (s *foundRecords) Get(_ context.Context, job consign.JobID) (rs []vault.Record, err error) {
+	for _, r := range s.all {
+		if r.Job == job {
+			rs = append(rs, r)
+		}
+	}
+	return rs, nil
+}
+func (s *foundRecords) Replace(context.Context, []vault.Record) error { return nil }
+func (s *foundRecords) Delete(context.Context, []vault.Record) error  { return nil }
+func (s *foundRecords) All(context.Context) iter.Seq2[vault.Record, error] {
+	return func(yield func(vault.Record, error) bool) {
+		for _, r := range s.all {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
 // opens reports whether a KEK opens a record: a vault that has that alone starts.
 func opens(t *testing.T, r vault.Record, k vault.KEK) bool {
 	t.Helper()
-	pool := connect(t, pgtest.DSN(t))
-	s := newVault(t, pool, newSchema(t, pool))
-	check(t, s.Put(t.Context(), r))
-	_, err := vault.New(t.Context(), s, k, vault.Config{})
+	_, err := vault.New(t.Context(), &foundRecords{all: []vault.Record{r}}, k, vault.Config{})
 	if err != nil && !errors.Is(err, vault.ErrKEK) {
 		t.Fatal(err)
 	}
 	return err == nil
 }
 
-// Jobs in each of the terminal states, through a whole queue: until the key is
+// Jobs in each of the terminal states, acknowledged or purged, through a whole
+// queue: until the key is
 // rotated, what was shredded can be had from the server's files and the KEK, and
 // once RotateKEK has returned nothing can but what is live.
 func TestVaultForgets(t *testing.T) {
@@ -228,10 +258,40 @@ func TestVaultForgets(t *testing.T) {
 }
 
 // endedAndLive runs a job to each terminal state, in both custodies, until its
-// key is shredded, and leaves one that is live.
+// key is shredded: since it was acknowledged, or since it was purged and never
+// was. It leaves one that is live.
 func endedAndLive(t *testing.T, store consign.Store, v consign.Vault) (ended map[string]consign.JobID, live consign.JobID) {
 	ctx := t.Context()
-	q, _ := startQueue(t, consign.Config{Store: store, Vault: v, Identity: identity(1)})
+	ended = make(map[string]consign.JobID)
+	for how, retention := range map[string]time.Duration{"acknowledged": 0, "purged": time.Millisecond} {
+		q, stop := startQueue(t, consign.Config{Store: store, Vault: v, Identity: identity(1), Retention: retention})
+		endAll(t, store, q, how, ended)
+		stop()
+	}
+	q, stop := startQueue(t, consign.Config{Store: store, Vault: v, Identity: identity(1)})
+	defer stop()
+	live = consign.NewJobID()
+	_, err := submitting(t, q).Submit(ctx, consign.SubmitRequest{ID: live, Kind: consign.KindTask, Payload: []byte("x"), Delay: time.Hour})
+	check(t, err)
+	for { // the queue's pump
+		effects, err := store.Effects(ctx, 1)
+		check(t, err)
+		if len(effects) == 0 {
+			return ended, live
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func submitting(t *testing.T, q *consign.Queue) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{API: q.Submitter("acme"), QueueKey: identity(1).Public(), Keyring: client.NewKeyring()})
+	check(t, err)
+	return c
+}
+
+func endAll(t *testing.T, store consign.Store, q *consign.Queue, how string, ended map[string]consign.JobID) {
+	ctx := t.Context()
 	runner, err := worker.New(worker.Config{API: q, Identity: identity(2), Executors: map[string]worker.Executor{
 		consign.KindTask: worker.ExecutorFunc(func(_ context.Context, task *worker.Task) (worker.Output, error) {
 			if string(task.Payload) == "failed" {
@@ -244,45 +304,37 @@ func endedAndLive(t *testing.T, store consign.Store, v consign.Vault) (ended map
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); _ = runner.Run(working) }()
 	defer func() { stop(); <-stopped }()
-	sub := q.Submitter("acme")
-	c, err := client.New(client.Config{API: sub, QueueKey: identity(1).Public(), Keyring: client.NewKeyring()})
-	check(t, err)
-
-	ended = make(map[string]consign.JobID)
+	c := submitting(t, q)
 	for _, custody := range []consign.Custody{consign.CustodyEscrow, consign.CustodyTransit} {
-		for _, state := range []consign.State{consign.StateCompleted, consign.StateFailed, consign.StateCancelled, consign.StateExpired} {
-			r := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Payload: []byte(state.String()), Custody: custody}
-			switch state {
-			case consign.StateCancelled:
+		for _, end := range []string{"completed", "failed", "cancelled", "expired", "expired by deadline"} {
+			r := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Payload: []byte(end), Custody: custody}
+			switch end {
+			case "cancelled":
 				r.Delay = time.Hour
-			case consign.StateExpired:
+			case "expired":
 				r.Labels, r.QueueTime = map[string]string{"moon": "full"}, 100*time.Millisecond
+			case "expired by deadline":
+				r.Labels, r.Deadline = map[string]string{"moon": "full"}, 100*time.Millisecond
 			}
 			_, err := c.Submit(ctx, r)
 			check(t, err)
-			if state == consign.StateCancelled {
+			if end == "cancelled" {
 				_, err := c.Cancel(ctx, r.ID)
 				check(t, err)
 			}
-			ended[fmt.Sprint(state, ", ", custody)] = r.ID
-			info, err := sub.Wait(ctx, r.ID)
-			check(t, err)
-			if info.State != state {
-				t.Fatalf("it is %s, not %s", info.State, state)
+			ended[fmt.Sprint(end, ", ", custody, ", ", how)] = r.ID
+			for job := (*consign.Job)(nil); job == nil || !job.State.Terminal() || how == "purged" && !job.Purged; {
+				time.Sleep(time.Millisecond)
+				jobs, err := store.Jobs(ctx, []consign.JobID{r.ID})
+				check(t, err)
+				if job = jobs[0]; job.State.Terminal() && !strings.HasPrefix(end, job.State.String()) {
+					t.Fatalf("it is %s, not %s", job.State, end)
+				}
 			}
-			check(t, sub.Acknowledge(ctx, r.ID))
+			if how == "acknowledged" {
+				check(t, c.Acknowledge(ctx, r.ID))
+			}
 		}
-	}
-	live = consign.NewJobID()
-	_, err = c.Submit(ctx, consign.SubmitRequest{ID: live, Kind: consign.KindTask, Payload: []byte("x"), Delay: time.Hour})
-	check(t, err)
-	for { // the queue's pump
-		effects, err := store.Effects(ctx, 1)
-		check(t, err)
-		if len(effects) == 0 {
-			return ended, live
-		}
-		time.Sleep(time.Millisecond)
 	}
 }
 
