@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,7 +18,9 @@ import (
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
 	"github.com/consignq/consign/crypto/seal"
+	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/internal/testkit"
+	"github.com/consignq/consign/transport/longpoll"
 )
 
 func openKeyring(t *testing.T, dir string) *client.Keyring {
@@ -279,4 +282,75 @@ type pairs struct {
 
 func (p pairs) ConfirmPairing(context.Context, consign.WorkerID, string) (consign.Pairing, error) {
 	return consign.Pairing{}, p.refusal
+}
+
+// A coordinator that puts a key of its own in the worker's place while it relays
+// the pairing gets no sealed job: what is pinned is the fingerprint that the
+// worker's owner told, whatever the coordinator answers.
+func TestPairingWithASwappedKey(t *testing.T) {
+	evil, err := seal.GenerateKey(seal.X25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bundle(t, mallory, seal.Bundle{Worker: mallory.Public().ID(), Seq: 1, Keys: []seal.PublicKey{evil.Public()}})
+	inPlace := consign.WorkerKeys{ID: mallory.Public().ID(), Algorithm: sign.Ed25519, PublicKey: mallory.Public().Bytes(), KeyBundle: data}
+	queue := &recorder{SubmitterAPI: swaps{otherKeys{testkit.NewFakeQueue(), func(k *consign.Keys) { k.Workers = []consign.WorkerKeys{inPlace} }}}}
+	handler, err := longpoll.NewHandler(longpoll.Config{Submitters: func(string) consign.SubmitterAPI { return queue }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	overHTTP, _, err := longpoll.Dial(longpoll.DialConfig{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, api := range map[string]consign.SubmitterAPI{"in process": queue, "over HTTP": overHTTP} {
+		keyring := client.NewKeyring()
+		c := open(t, api, func(c *client.Config) { c.Keyring, c.Identity, c.Patience = keyring, alice, -1 })
+		if _, err := c.NewPairing(t.Context(), alice.Public().Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		claimed, err := c.Pairings(t.Context())
+		if err != nil || len(claimed) != 1 {
+			t.Fatalf("%s: %v, %v", where, claimed, err)
+		}
+		if _, err := c.ConfirmPairing(t.Context(), claimed[0].Worker, fingerprint(workerKey)); err != nil {
+			t.Fatal(err)
+		}
+		if pins, err := keyring.Pins(); err != nil || len(pins) != 1 || pins[0] != fingerprint(workerKey) {
+			t.Errorf("%s: pinned %v, %v", where, pins, err)
+		}
+		if _, err := c.Run(t.Context(), private("job")); !errors.Is(err, client.ErrNotPinned) || !strings.Contains(err.Error(), fingerprint(mallory)) {
+			t.Errorf("%s: %v", where, err)
+		}
+		if jobs, err := keyring.Jobs(); len(queue.sent) != 0 || len(jobs) != 0 || err != nil {
+			t.Errorf("%s: %d jobs were sent, %d kept: %v", where, len(queue.sent), len(jobs), err)
+		}
+	}
+}
+
+// swaps is a queue in whose pairings mallory's key is where the worker's was. It
+// takes no job: what is sent to it shows in what records it.
+type swaps struct{ consign.SubmitterAPI }
+
+func (s swaps) pairing(pending bool) consign.Pairing {
+	return consign.Pairing{Account: "acme", Worker: mallory.Public().ID(), Pending: pending, Submitter: alice.Public().Bytes(),
+		WorkerFingerprint: fingerprint(mallory), SubmitterFingerprint: fingerprint(alice)}
+}
+
+func (s swaps) NewPairing(context.Context, []byte) (consign.PairingCode, error) {
+	return consign.PairingCode{Code: "BCDFG-HJKLM", ExpiresAt: time.Now().Add(time.Minute)}, nil
+}
+
+func (s swaps) Pairings(context.Context) ([]consign.Pairing, error) {
+	return []consign.Pairing{s.pairing(true)}, nil
+}
+
+func (s swaps) ConfirmPairing(context.Context, consign.WorkerID, string) (consign.Pairing, error) {
+	return s.pairing(false), nil
+}
+
+func (s swaps) Submit(context.Context, consign.SubmitRequest) (consign.JobInfo, error) {
+	return consign.JobInfo{}, consign.ErrCredit
 }
