@@ -29,11 +29,12 @@ type link struct {
 	codec   wire.Codec
 	silence time.Duration
 	silent  *time.Timer // runs while we read; cuts the connection
+	last    int         // bytes of the message that was read last
 }
 
 func newLink(conn *ws.Conn, codec wire.Codec, silence time.Duration) link {
 	silent := time.AfterFunc(silence, func() { _ = conn.CloseNow() })
-	return link{conn, codec, silence, silent}
+	return link{conn: conn, codec: codec, silence: silence, silent: silent}
 }
 
 func (l *link) kind() ws.MessageType {
@@ -75,11 +76,12 @@ func (l *link) read() ([]byte, error) {
 		_ = l.conn.Close(ws.StatusUnsupportedData, "json goes in text messages, msgpack in binary ones")
 		return nil, errKind
 	}
-	data := make([]byte, 0, 1024)
+	data := make([]byte, 0, max(512, min(l.last+l.last/4, 2*maxBatch))) // much like the one before
 	for {
 		n, err := r.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if errors.Is(err, io.EOF) {
+			l.last = len(data)
 			return data, nil
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"github.com/consignq/consign/transport/internal/wire"
@@ -107,6 +108,7 @@ func (o *outbox) write() {
 		case <-o.ended:
 			return
 		}
+		runtime.Gosched() // what others are about to put comes along
 		frames, spare = o.take(spare), frames
 		for next := frames; len(next) > 0; {
 			message, n := next[0], 1

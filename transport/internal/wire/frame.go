@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/vmihailenco/msgpack/v5"
-
 	"github.com/consignq/consign"
 )
 
@@ -105,24 +103,51 @@ func (c Codec) peek(data []byte) (f Frame, ok bool) {
 }
 
 func peekMsgpack(data []byte) (f Frame, ok bool) {
-	dec := msgpack.GetDecoder()
-	defer msgpack.PutDecoder(dec)
-	dec.Reset(bytes.NewReader(data))
-	n, err := dec.DecodeMapLen()
-	if err != nil || n < 2 {
+	_, values, isMap, err := msgpackHead(&data)
+	if err != nil || !isMap || values < 4 {
 		return f, false
 	}
-	if name, err := dec.DecodeString(); err != nil || name != "type" {
+	if name, ok := cutText(&data); !ok || string(name) != "type" {
 		return f, false
 	}
-	if f.Type, err = dec.DecodeString(); err != nil {
+	kind, ok := cutText(&data)
+	if !ok {
 		return f, false
 	}
-	if name, err := dec.DecodeString(); err != nil || name != "id" {
+	if name, ok := cutText(&data); !ok || string(name) != "id" || len(data) == 0 {
 		return f, false
 	}
-	f.ID, err = dec.DecodeUint64()
-	return f, err == nil
+	c := data[0]
+	data = data[1:]
+	switch {
+	case c <= 0x7f:
+		f.ID = uint64(c)
+	case c >= 0xcc && c <= 0xcf: // of 1, 2, 4 and 8 bytes
+		if f.ID, err = cut(&data, 1<<(c-0xcc)); err != nil {
+			return f, false
+		}
+	default:
+		return f, false
+	}
+	f.Type = string(kind)
+	return f, true
+}
+
+// cutText cuts a string of less than 256 bytes off data.
+func cutText(data *[]byte) (text []byte, ok bool) {
+	if len(*data) == 0 {
+		return nil, false
+	}
+	c := (*data)[0]
+	if c&0xe0 != 0xa0 && c != 0xd9 {
+		return nil, false
+	}
+	n, _, _, err := msgpackHead(data)
+	if err != nil || n > uint64(len(*data)) {
+		return nil, false
+	}
+	text, *data = (*data)[:n], (*data)[n:]
+	return text, true
 }
 
 // ChallengeFrame answers a request for a challenge.

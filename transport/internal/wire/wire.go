@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -48,17 +49,23 @@ func (c Codec) String() string {
 // *consign.FieldError for what has no form on the wire, such as a policy that
 // does not exist or a rate that is not a number.
 func (c Codec) Encode(v any) ([]byte, error) {
-	var buf bytes.Buffer
+	buf := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= maxBuffer {
+			buf.Reset()
+			buffers.Put(buf)
+		}
+	}()
 	var err error
 	if c == Msgpack {
 		enc := msgpack.GetEncoder()
-		enc.Reset(&buf)
+		enc.Reset(buf)
 		enc.SetCustomStructTag("json")
 		enc.UseCompactInts(true)
 		err = enc.Encode(v)
 		msgpack.PutEncoder(enc)
 	} else {
-		enc := json.NewEncoder(&buf)
+		enc := json.NewEncoder(buf)
 		enc.SetEscapeHTML(false)
 		err = enc.Encode(v)
 	}
@@ -68,8 +75,15 @@ func (c Codec) Encode(v any) ([]byte, error) {
 		}
 		return nil, &consign.FieldError{Field: "message", Problem: "cannot be written: " + err.Error(), Remedy: "correct the value that it names"}
 	}
-	return buf.Bytes(), nil
+	return bytes.Clone(buf.Bytes()), nil
 }
+
+// maxBuffer is the largest buffer that is kept, in bytes.
+const maxBuffer = 64 << 10
+
+// buffers are kept, since one has grown to its size by several steps; what is
+// returned is a copy at the size that it takes.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // Decode reads a request into the value that v points to. It refuses members
 // that it does not know: what a queue cannot honour it must not ignore. It
@@ -116,9 +130,14 @@ func decodeMsgpack(data []byte, v any, request, strict bool) error {
 		}
 		return unreadable("is not msgpack: "+err.Error(), "send one msgpack value")
 	}
-	dec := msgpack.GetDecoder()
-	defer msgpack.PutDecoder(dec)
-	dec.Reset(bytes.NewReader(data))
+	r := readers.Get().(*reader)
+	defer func() {
+		r.in.Reset(nil)
+		readers.Put(r)
+	}()
+	r.in.Reset(data)
+	dec := r.dec
+	dec.Reset(&r.in)
 	dec.SetCustomStructTag("json")
 	dec.DisallowUnknownFields(strict)
 	if err := dec.Decode(v); err != nil {
@@ -132,6 +151,15 @@ func decodeMsgpack(data []byte, v any, request, strict bool) error {
 	}
 	return nil
 }
+
+// reader is a decoder and what it reads.
+type reader struct {
+	dec *msgpack.Decoder
+	in  bytes.Reader
+}
+
+// readers are kept: a decoder has buffers of its own.
+var readers = sync.Pool{New: func() any { return &reader{dec: msgpack.NewDecoder(nil)} }}
 
 // jsonError says what encoding/json could not read, and where.
 func jsonError(err error) error {
