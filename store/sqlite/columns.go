@@ -9,33 +9,25 @@ import (
 
 // The columns of each table in the order in which they are bound and read.
 const (
-	jobColumns = `version, change_id, state, account, lane, key_offset, custody, input_hash, price, created_at, deadline, queue_time, chars, notify,
-		ticket, ready_at, key, last_worker, exclude_until, queue_until, attempt, max_attempts, faults, claim, worker, claimed_at, limit_at,
-		lease_for, lease_until, ended_at, acked_at, purged, reason, due_at`
-	jobCount    = 34
-	specColumns = `kind, model, custody, comparator, privacy, policy, priority, hardware_tier, vram, labels, chars, tier,
+	movingColumns = `version, change_id, state, ticket, ready_at, key, last_worker, exclude_until, queue_until, attempt, faults,
+		claim, worker, claimed_at, limit_at, lease_for, lease_until, ended_at, acked_at, purged, reason, due_at`
+	movingCount    = 22
+	lastingColumns = `account, lane, key_offset, custody, input_hash, price, created_at, deadline, queue_time, chars, notify, max_attempts`
+	lastingCount   = 12
+	jobColumns     = movingColumns + `, ` + lastingColumns
+	specColumns    = `kind, model, custody, comparator, privacy, policy, priority, hardware_tier, vram, labels, chars, tier,
 		client_key, wraps, signature, webhook, header, payload`
 	specCount   = 18
 	doneColumns = `claim, worker, exit_status, digest, accepted_at, verification, record, acceptance, compare_t, compare_r, sketch, result` // and log
 	doneCount   = 12
 )
 
-// job binds jobColumns. The store says when the lease ends.
-func (a *args) job(j *consign.Job, leaseUntil consign.Instant) {
+// moving binds movingColumns: what the versions of a job differ in. The store
+// says when the lease ends.
+func (a *args) moving(j *consign.Job, leaseUntil consign.Instant) {
 	a.int(int64(j.Version))
 	a.hash(j.Change[:])
 	a.int(int64(j.State))
-	a.text(j.Account)
-	a.text(j.Lane)
-	a.duration(j.Offset)
-	a.text(string(j.Custody))
-	a.hash(j.InputHash[:])
-	a.int(int64(j.Price))
-	a.time(j.CreatedAt)
-	a.time(j.Deadline)
-	a.duration(j.QueueTime)
-	a.int(int64(j.Chars))
-	a.bool(j.Notify)
 	a.int(int64(j.Ticket))
 	a.time(j.ReadyAt)
 	a.time(j.Key)
@@ -43,7 +35,6 @@ func (a *args) job(j *consign.Job, leaseUntil consign.Instant) {
 	a.time(j.ExcludeUntil)
 	a.time(j.QueueUntil)
 	a.int(int64(j.Attempt))
-	a.int(int64(j.MaxAttempts))
 	a.int(int64(j.Faults))
 	a.hash(j.Claim[:])
 	a.hash(j.Worker[:])
@@ -58,6 +49,22 @@ func (a *args) job(j *consign.Job, leaseUntil consign.Instant) {
 	a.time(j.DueAt)
 }
 
+// lasting binds lastingColumns: what stays as the first version has it.
+func (a *args) lasting(j *consign.Job) {
+	a.text(j.Account)
+	a.text(j.Lane)
+	a.duration(j.Offset)
+	a.text(string(j.Custody))
+	a.hash(j.InputHash[:])
+	a.int(int64(j.Price))
+	a.time(j.CreatedAt)
+	a.time(j.Deadline)
+	a.duration(j.QueueTime)
+	a.int(int64(j.Chars))
+	a.bool(j.Notify)
+	a.int(int64(j.MaxAttempts))
+}
+
 // job reads n, id and jobColumns.
 func (r *row) job() (n int64, j *consign.Job, err error) {
 	n = r.int()
@@ -68,17 +75,6 @@ func (r *row) job() (n int64, j *consign.Job, err error) {
 	if j.State = small[consign.State](r); j.State > consign.StateExpired {
 		r.fail(r.next-1, fmt.Sprintf("is %d, which is no state", j.State))
 	}
-	j.Account = r.text()
-	j.Lane = r.text()
-	j.Offset = r.duration()
-	j.Custody = custody(r.text())
-	r.hash(j.InputHash[:])
-	j.Price = consign.Price(r.int())
-	j.CreatedAt = r.time()
-	j.Deadline = r.time()
-	j.QueueTime = r.duration()
-	j.Chars = small[uint32](r)
-	j.Notify = r.bool()
 	j.Ticket = small[consign.TicketKind](r)
 	j.ReadyAt = r.time()
 	j.Key = r.time()
@@ -86,7 +82,6 @@ func (r *row) job() (n int64, j *consign.Job, err error) {
 	j.ExcludeUntil = r.time()
 	j.QueueUntil = r.time()
 	j.Attempt = small[int](r)
-	j.MaxAttempts = small[int](r)
 	j.Faults = small[int](r)
 	r.hash(j.Claim[:])
 	r.hash(j.Worker[:])
@@ -99,6 +94,18 @@ func (r *row) job() (n int64, j *consign.Job, err error) {
 	j.Purged = r.bool()
 	j.Reason = r.text()
 	j.DueAt = r.time()
+	j.Account = r.text()
+	j.Lane = r.text()
+	j.Offset = r.duration()
+	j.Custody = custody(r.text())
+	r.hash(j.InputHash[:])
+	j.Price = consign.Price(r.int())
+	j.CreatedAt = r.time()
+	j.Deadline = r.time()
+	j.QueueTime = r.duration()
+	j.Chars = small[uint32](r)
+	j.Notify = r.bool()
+	j.MaxAttempts = small[int](r)
 	return n, j, r.corrupt("jobs", n)
 }
 

@@ -10,10 +10,10 @@ import (
 // nothing where there is the job, an update where there is another version:
 // that is how a version is judged without being read.
 var (
-	insertJob = `INSERT INTO jobs (` + jobColumns + `, log, id, n) VALUES (` + parameters(jobCount+3) + `) ON CONFLICT (id) DO NOTHING`
-	updateJob = `UPDATE jobs SET (` + jobColumns + `, log) = (` + parameters(jobCount) + `, CASE WHEN forgotten THEN '' ELSE log || ? END)
+	insertJob = `INSERT INTO jobs (` + jobColumns + `, log, id, n) VALUES (` + parameters(movingCount+lastingCount+3) + `) ON CONFLICT (id) DO NOTHING`
+	updateJob = `UPDATE jobs SET (` + movingColumns + `, log) = (` + parameters(movingCount) + `, CASE WHEN forgotten THEN '' ELSE log || ? END)
 		WHERE n = ? AND version = ?`
-	forgetJob = `UPDATE jobs SET (` + jobColumns + `, log, forgotten) = (` + parameters(jobCount) + `, '', 1) WHERE n = ? AND version = ?`
+	forgetJob = `UPDATE jobs SET (` + movingColumns + `, log, forgotten) = (` + parameters(movingCount) + `, '', 1) WHERE n = ? AND version = ?`
 	deleteJob = `DELETE FROM jobs WHERE n = ? AND version = ?`
 
 	insertSpec = `INSERT OR REPLACE INTO specs (` + specColumns + `, n) VALUES (` + parameters(specCount+1) + `)`
@@ -38,7 +38,7 @@ var forgets = [...]string{
 // stored version is another than it expects.
 func (b *batch) writeJob(c *consign.Change, packed string) (written bool, err error) {
 	j := c.Job
-	insert := j.Version == 1 && !c.Delete && !c.Forget
+	insert := inserts(c)
 	var n int64
 	if insert {
 		n, err = b.nextRow()
@@ -62,12 +62,18 @@ func (b *batch) writeJob(c *consign.Change, packed string) (written bool, err er
 	changed := 0
 	switch {
 	case c.Forget:
-		changed, err = run(b.conn, forgetJob, func(a *args) { a.job(j, b.leaseUntil(j)); a.int(n); a.int(int64(j.Version - 1)) })
+		changed, err = run(b.conn, forgetJob, func(a *args) { a.moving(j, b.leaseUntil(j)); a.int(n); a.int(int64(j.Version - 1)) })
 	case insert:
-		changed, err = run(b.conn, insertJob, func(a *args) { a.job(j, b.leaseUntil(j)); a.text(log); a.blob(j.ID[:]); a.int(n) })
+		changed, err = run(b.conn, insertJob, func(a *args) {
+			a.moving(j, b.leaseUntil(j))
+			a.lasting(j)
+			a.text(log)
+			a.blob(j.ID[:])
+			a.int(n)
+		})
 	default:
 		changed, err = run(b.conn, updateJob, func(a *args) {
-			a.job(j, b.leaseUntil(j))
+			a.moving(j, b.leaseUntil(j))
 			a.text(log)
 			a.int(n)
 			a.int(int64(j.Version - 1))

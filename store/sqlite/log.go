@@ -39,7 +39,7 @@ func packs(c *consign.Change, e *consign.LogEntry, after consign.Seq) bool {
 // pack returns the change's entries for a column, that of its Done if it has
 // one, and the others.
 func pack(c *consign.Change) (packed string, loose []*consign.LogEntry) {
-	var text []byte
+	text := make([]byte, 0, 256) // two entries
 	var last consign.Seq
 	for i := range c.Log {
 		e := &c.Log[i]
@@ -64,6 +64,9 @@ func appendEntry(text []byte, e *consign.LogEntry) []byte {
 		text = hex.AppendEncode(text, e.Worker[:])
 	}
 	text = append(text, `",`...)
+	if e.Reason == "" { // as it mostly is
+		return append(text, `""],`+"\n"...)
+	}
 	reason, err := json.Marshal(e.Reason)
 	if err != nil {
 		panic(err) // a string is always JSON

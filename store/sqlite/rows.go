@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"bytes"
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 
@@ -100,10 +102,12 @@ func (b *batch) nextRow() (n int64, err error) {
 }
 
 // order returns the order in which the changes are carried out. It is their
-// own, but for new jobs of which one comes behind another: they are stored in
-// the order in which they will be claimed, so that those that are claimed
-// together, and end together, lie on the same pages. A batch may bring the jobs
-// of several queues, or of several priorities.
+// own, but for those of one job each that come behind each other: they go by
+// where the jobs lie, and new ones, behind them, by the order in which they will
+// be claimed. So what is claimed together, and ends together, lies on the same
+// pages, and what is added to a table is mostly added at its end. A batch may bring
+// the jobs of several queues, or of several priorities; workers return them as
+// they please.
 func (b *batch) order(changes []consign.Change) ([]int, error) {
 	order := make([]int, len(changes))
 	for i := range order {
@@ -112,27 +116,37 @@ func (b *batch) order(changes []consign.Change) ([]int, error) {
 	if free, err := b.bounded(changes); err != nil || !free {
 		return order, err
 	}
+	rows := make([]int64, len(changes))
 	for from := 0; from < len(changes); {
 		to := from
-		seen := map[consign.JobID]bool{}
-		for to < len(changes) && isNew(&changes[to]) && !seen[changes[to].Job.ID] {
-			seen[changes[to].Job.ID] = true
-			to++
+		seen := make(map[consign.JobID]bool, len(changes)-from)
+		for ; to < len(changes) && isAlone(&changes[to]) && !seen[changes[to].Job.ID]; to++ {
+			c := &changes[to]
+			seen[c.Job.ID] = true
+			rows[to] = math.MaxInt64
+			if !inserts(c) {
+				var err error
+				if rows[to], err = b.row(c.Job.ID); err != nil {
+					return nil, err
+				}
+			}
 		}
 		slices.SortStableFunc(order[from:to], func(i, k int) int {
 			x, y := changes[i].Job, changes[k].Job
-			return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(string(x.ID[:]), string(y.ID[:])))
+			return cmp.Or(cmp.Compare(rows[i], rows[k]), cmp.Compare(x.Key, y.Key), bytes.Compare(x.ID[:], y.ID[:]))
 		})
 		from = max(to, from+1)
 	}
 	return order, nil
 }
 
-// isNew reports a change that does nothing but store a new job, whose outcome
-// no other new job's change can alter but by a counter.
-func isNew(c *consign.Change) bool {
-	if c.Job == nil || c.Job.Version != 1 || c.Delete || c.Forget || c.Guard != nil || c.Done != nil ||
-		len(c.Drop)+len(c.Docs)+len(c.Effects) != 0 {
+// inserts reports a change that stores a new job.
+func inserts(c *consign.Change) bool { return c.Job.Version == 1 && !c.Delete && !c.Forget }
+
+// isAlone reports a change of one job that does nothing but to what belongs to
+// it, so that no other job's change can alter its outcome but by a counter.
+func isAlone(c *consign.Change) bool {
+	if c.Job == nil || c.Guard != nil && c.Guard.Job != c.Job.ID || len(c.Drop)+len(c.Docs)+len(c.Effects) != 0 {
 		return false
 	}
 	return !slices.ContainsFunc(c.Log, func(e consign.LogEntry) bool { return e.Job != c.Job.ID })

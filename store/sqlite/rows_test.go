@@ -40,6 +40,31 @@ func TestNewJobsLieInOrder(t *testing.T) {
 	}
 }
 
+// Results lie as if they had come in the order of their jobs, in whatever order
+// workers return a batch of them: else each would move others aside.
+func TestResultsLieInOrder(t *testing.T) {
+	pages := func(shuffle func(n int, swap func(i, k int))) string {
+		s := openAt(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db")})
+		var claims, ends []consign.Change
+		for _, j := range fill(t, s, 1000) {
+			claims = append(claims, claimed(j))
+			ends = append(ends, completed(claims[len(claims)-1].Job))
+		}
+		apply(t, s, claims)
+		shuffle(len(ends), func(i, k int) { ends[i], ends[k] = ends[k], ends[i] })
+		apply(t, s, ends)
+		got, err := s.Texts("SELECT page_count || '' FROM pragma_page_count")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got[0]
+	}
+	want := pages(func(int, func(i, k int)) {})
+	if got := pages(rand.New(rand.NewPCG(1, 2)).Shuffle); got != want {
+		t.Errorf("the file has %s pages, and %s where the results came in order", got, want)
+	}
+}
+
 // That order is nobody's business: of changes that cannot all be applied the
 // first are, and of two of one job the first is.
 func TestOutcomesInOrder(t *testing.T) {
@@ -59,6 +84,31 @@ func TestOutcomesInOrder(t *testing.T) {
 		if i < 50 && outcome != nil || i >= 50 && !errors.Is(outcome, consign.ErrBound) {
 			t.Errorf("change %d: %v", i, outcome)
 		}
+	}
+	job := newJob(4)
+	apply(t, s, []consign.Change{submitted(job), submitted(newJob(5))})
+	running := claimed(job)
+	other := claimed(newJob(5))
+	outcomes, err = s.Apply(t.Context(), []consign.Change{completed(running.Job), other, running, completed(other.Job), completed(running.Job)})
+	if err != nil || !errors.Is(outcomes[0], consign.ErrGuard) || errors.Join(outcomes[1:]...) != nil {
+		t.Errorf("a completion before its claim, and after it: %v (%v)", outcomes, err)
+	}
+	// So much for changes of one job each. Those that look at another one's find
+	// it as those before have left it.
+	low, high, fresh := newJob(6), newJob(7), newJob(8)
+	apply(t, s, []consign.Change{submitted(low), submitted(high)})
+	lows, highs := claimed(low), claimed(high)
+	lows.Log = append(lows.Log, entry(fresh, consign.EventSettle)...)
+	lows.Log[1].Seq++
+	apply(t, s, []consign.Change{submitted(fresh), lows, highs})
+	if log, err := s.Log(t.Context(), fresh.ID, 0, 9); err != nil || len(log) != 2 {
+		t.Errorf("an entry for a job that was submitted before: %v (%v)", log, err)
+	}
+	guarded, ended := completed(highs.Job), completed(lows.Job)
+	guarded.Guard = ended.Guard
+	outcomes, err = s.Apply(t.Context(), []consign.Change{guarded, ended})
+	if err := errors.Join(append(outcomes, err)...); err != nil {
+		t.Errorf("a completion guarded by the claim of a job that ends later: %v", err)
 	}
 	first, second := newJob(1), newJob(1)
 	first.Key, second.Key = 2, 1 // so that the second would be stored first
