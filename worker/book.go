@@ -2,7 +2,6 @@ package worker
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"sync"
 
 	"github.com/consignq/consign"
@@ -51,7 +50,7 @@ func (b *book) sign(a *attempt, o outcome, tCommit [32]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	record, err := json.Marshal(envelope)
+	record, err := envelope.MarshalJSON()
 	if err != nil {
 		return nil, err
 	}

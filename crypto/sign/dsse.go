@@ -104,36 +104,40 @@ func (e Envelope) Verify(payloadType string, key PublicKey) ([]byte, error) {
 	return nil, err
 }
 
-// The JSON of an envelope, keys in the order of the alphabet.
-type envelopeJSON struct {
-	Payload     []byte          `json:"payload"`
-	PayloadType string          `json:"payloadType"`
-	Signatures  []signatureJSON `json:"signatures"`
-}
-
-type signatureJSON struct {
-	KeyID string `json:"keyid"`
-	Sig   []byte `json:"sig"`
-}
-
-// MarshalJSON writes the form that UnmarshalJSON reads. It wraps ErrEnvelope
-// for text that is not UTF-8.
+// MarshalJSON writes the form that UnmarshalJSON reads, keys in the order of the
+// alphabet. It wraps ErrEnvelope for text that is not UTF-8. Call it rather than
+// json.Marshal, which reads all that it wrote once more.
 func (e Envelope) MarshalJSON() ([]byte, error) {
-	out := envelopeJSON{Payload: e.Payload, PayloadType: e.PayloadType}
-	if out.Payload == nil {
-		out.Payload = []byte{} // "" rather than null
+	b := make([]byte, 0, 256+base64.StdEncoding.EncodedLen(len(e.Payload)))
+	b = append(b, `{"payload":"`...)
+	b = base64.StdEncoding.AppendEncode(b, e.Payload)
+	b = append(b, `","payloadType":`...)
+	b, err := appendText(b, "payloadType", e.PayloadType)
+	if err != nil {
+		return nil, err
 	}
-	out.Signatures = make([]signatureJSON, len(e.Signatures))
+	b = append(b, `,"signatures":[`...)
 	for i, s := range e.Signatures {
-		if !utf8.ValidString(s.KeyID) {
-			return nil, envelopeError("a keyid is not UTF-8")
+		if i > 0 {
+			b = append(b, ',')
 		}
-		out.Signatures[i] = signatureJSON{KeyID: s.KeyID, Sig: append([]byte{}, s.Sig...)}
+		b = append(b, `{"keyid":`...)
+		if b, err = appendText(b, "keyid", s.KeyID); err != nil {
+			return nil, err
+		}
+		b = append(b, `,"sig":"`...)
+		b = base64.StdEncoding.AppendEncode(b, s.Sig)
+		b = append(b, `"}`...)
 	}
-	if !utf8.ValidString(e.PayloadType) {
-		return nil, envelopeError("the payloadType is not UTF-8")
+	return append(b, "]}"...), nil
+}
+
+func appendText(b []byte, name, s string) ([]byte, error) {
+	if !utf8.ValidString(s) {
+		return nil, envelopeError("the %s is not UTF-8", name)
 	}
-	return json.Marshal(out)
+	quoted, err := json.Marshal(s)
+	return append(b, quoted...), err
 }
 
 // UnmarshalJSON reads an envelope of at most MaxEnvelope bytes. Whitespace and
@@ -147,9 +151,9 @@ func (e *Envelope) UnmarshalJSON(data []byte) error {
 		return envelopeError("it has %d bytes, more than %d", len(data), MaxEnvelope)
 	}
 	var out Envelope
-	missing := map[string]bool{"payload": true, "payloadType": true, "signatures": true}
+	found := 0 // of the three, none of which can come twice
 	err := strictjson.Object(data, func(key string, value []byte) (err error) {
-		delete(missing, key)
+		found++
 		switch key {
 		case "payload":
 			out.Payload, err = readBase64(value)
@@ -165,7 +169,7 @@ func (e *Envelope) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrEnvelope, err)
 	}
-	if len(missing) != 0 {
+	if found != 3 {
 		return envelopeError("it lacks one of payload, payloadType and signatures")
 	}
 	*e = out
@@ -214,13 +218,15 @@ func readBase64(data []byte) ([]byte, error) {
 	return decodeBase64(s)
 }
 
+var strictBase64 = base64.StdEncoding.Strict()
+
 // decodeBase64 accepts what base64.StdEncoding writes and nothing else. Strict
 // alone would still skip line breaks.
 func decodeBase64(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, errors.New("base64 with a line break")
 	}
-	return base64.StdEncoding.Strict().DecodeString(s)
+	return strictBase64.DecodeString(s)
 }
 
 func envelopeError(format string, args ...any) error {

@@ -161,6 +161,39 @@ func TestUnmarshalEnvelope(t *testing.T) {
 	}
 }
 
+// MarshalJSON writes the bytes that encoding/json does, whatever the texts hold.
+func TestMarshalEnvelopeBytes(t *testing.T) {
+	type signatureJSON struct {
+		KeyID string `json:"keyid"`
+		Sig   []byte `json:"sig"`
+	}
+	for _, e := range []Envelope{
+		{Payload: []byte{}},
+		{PayloadType: "a \"type\" <&>\n\u2028\u00e9", Payload: []byte("{}"), Signatures: []Signature{{KeyID: "", Sig: []byte{}}}},
+		{PayloadType: testType, Payload: []byte("\xff\xfe\xfd"), Signatures: []Signature{{KeyID: "k\\", Sig: []byte{1}}, {KeyID: "other", Sig: make([]byte, 64)}}},
+	} {
+		signatures := make([]signatureJSON, len(e.Signatures))
+		for i, s := range e.Signatures {
+			signatures[i] = signatureJSON(s)
+		}
+		want, err := json.Marshal(struct {
+			Payload     []byte          `json:"payload"`
+			PayloadType string          `json:"payloadType"`
+			Signatures  []signatureJSON `json:"signatures"`
+		}{e.Payload, e.PayloadType, signatures})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.MarshalJSON()
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s, %v, want %s", got, err, want)
+		}
+	}
+	if got, err := (Envelope{}).MarshalJSON(); err != nil || string(got) != `{"payload":"","payloadType":"","signatures":[]}` {
+		t.Errorf("the empty envelope is %s, %v", got, err)
+	}
+}
+
 func TestMarshalEnvelopeRefusesBadText(t *testing.T) {
 	for _, e := range []Envelope{{PayloadType: "\xff"}, {Signatures: []Signature{{KeyID: "\xff"}}}} {
 		if _, err := json.Marshal(e); !errors.Is(err, ErrEnvelope) {
