@@ -62,7 +62,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.WorkerKey == nil {
-		c.WorkerKey = func(id consign.WorkerID) (sign.PublicKey, error) { return sign.ParsePublicKey(sign.Ed25519, id[:]) }
+		c.WorkerKey = new(workerKeys).key
 	}
 	if c.Keyring == nil {
 		c.Keyring = NewKeyring()

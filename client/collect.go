@@ -58,14 +58,18 @@ func (c *Client) Run(ctx context.Context, r consign.SubmitRequest) (Result, erro
 		return res, &consign.FieldError{Field: "custody", Problem: "is transit, in which the queue seals, so that no receipt can be checked against what was sent",
 			Remedy: "leave it out: this client seals by itself"}
 	}
+	if seals(&r) {
+		j, err := c.seal(ctx, &r)
+		if err != nil {
+			return res, err
+		}
+		return c.collect(ctx, r.ID, j)
+	}
 	job, err := c.Submit(ctx, r)
 	if err != nil {
 		return res, err
 	}
 	res.JobInfo = job
-	if seals(&r) {
-		return c.Collect(ctx, r.ID)
-	}
 	return c.finish(ctx, sentPlain(&r, job), nil)
 }
 
@@ -81,11 +85,18 @@ func (c *Client) Run(ctx context.Context, r consign.SubmitRequest) (Result, erro
 // the job; where that is a result, do not use it.
 func (c *Client) Collect(ctx context.Context, id consign.JobID) (Result, error) {
 	j, err := c.cfg.Keyring.job(id)
-	if err == nil && j.Request != nil {
-		_, err = c.send(ctx, id, j)
-	}
 	if err != nil {
 		return Result{JobInfo: consign.JobInfo{ID: id}}, err
+	}
+	return c.collect(ctx, id, j)
+}
+
+// collect is Collect with what the keyring has of the job at hand.
+func (c *Client) collect(ctx context.Context, id consign.JobID, j *openJob) (Result, error) {
+	if j.Request != nil {
+		if _, err := c.send(ctx, id, j); err != nil {
+			return Result{JobInfo: consign.JobInfo{ID: id}}, err
+		}
 	}
 	s := sent{id: id, kind: j.Kind, model: j.Model, custody: j.Custody, header: j.Header, input: [32]byte(j.Input), workers: j.Workers}
 	return c.finish(ctx, s, j)
@@ -125,9 +136,9 @@ func (c *Client) finish(ctx context.Context, s sent, keys *openJob) (Result, err
 
 // open opens a result, and checks its comparison value.
 func (c *Client) open(res *Result, j *openJob) ([]byte, error) {
-	key, err := seal.ParsePrivateKey(j.ResultKey)
+	key, err := j.resultKey(res.ID)
 	if err != nil {
-		return nil, fmt.Errorf("%w: job %s: %w", ErrKeyring, res.ID, err)
+		return nil, err
 	}
 	header, err := seal.ParseHeader(j.Header)
 	if err != nil {

@@ -227,6 +227,22 @@ type openJob struct {
 	// Request is what to send, until the queue has admitted it. In a file its
 	// payload follows the JSON.
 	Request *consign.SubmitRequest `json:",omitempty"`
+
+	// key is ResultKey parsed, where this process sealed the job: to parse it is
+	// to compute its public half once more.
+	key *seal.PrivateKey
+}
+
+// resultKey returns the key that opens the job's result. It wraps ErrKeyring.
+func (j *openJob) resultKey(id consign.JobID) (*seal.PrivateKey, error) {
+	if j.key != nil {
+		return j.key, nil
+	}
+	key, err := seal.ParsePrivateKey(j.ResultKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: job %s: %w", ErrKeyring, id, err)
+	}
+	return key, nil
 }
 
 const jobFormat = "consign/keyring-job/v1"

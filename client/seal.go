@@ -70,7 +70,7 @@ func (c *Client) sealNew(ctx context.Context, r consign.SubmitRequest) (*openJob
 	}
 	cek := seal.NewCEK()
 	j := &openJob{Format: jobFormat, Kind: r.Kind, Model: r.Model, Custody: r.Custody,
-		CEK: cek.Bytes(), ResultKey: resultKey.Bytes(), Mark: payloadMark(cek, r.Payload)}
+		CEK: cek.Bytes(), ResultKey: resultKey.Bytes(), Mark: payloadMark(cek, r.Payload), key: resultKey}
 	h.Queue, h.ResultKey = queue, resultKey.Public()
 	if h.Kind == "" {
 		return nil, &consign.FieldError{Field: "kind", Problem: "is empty", Remedy: "name the kind of the job"}

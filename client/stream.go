@@ -83,9 +83,9 @@ func (s *stream) begin(ctx context.Context, e consign.LogEntry) error {
 	if job.Attempts != e.Attempt || job.Worker != e.Worker || job.Claim.IsZero() {
 		return nil // it is over
 	}
-	key, err := seal.ParsePrivateKey(s.keys.ResultKey)
+	key, err := s.keys.resultKey(s.id)
 	if err != nil {
-		return fmt.Errorf("%w: job %s: %w", ErrKeyring, s.id, err)
+		return err
 	}
 	header, err := seal.ParseHeader(s.keys.Header)
 	if err != nil {
