@@ -144,7 +144,9 @@ func (s *Store) commitJudged(ctx context.Context, b *batch, changes []consign.Ch
 			outcomes[i] = b.apply(&changes[i])
 		}
 	}
-	if err := conn.SendBatch(ctx, s.writes(b)).Close(); err != nil {
+	r := newRound(conn.Conn())
+	s.writes(ctx, r, b)
+	if err := r.send(ctx); err != nil {
 		s.rollback(conn.Conn())
 		return err
 	}

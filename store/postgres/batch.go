@@ -51,7 +51,10 @@ type doc struct {
 	body          []byte
 }
 
-type counter struct{ base, value int64 }
+type counter struct {
+	name        string
+	base, value int64
+}
 
 type effect struct {
 	owner  pgtype.UUID // the job in whose write it is; null: it is certain
@@ -213,16 +216,16 @@ func newBatch(changes []consign.Change, sound []error) *batch {
 			job(e.Job)
 		}
 		for _, id := range c.Drop {
-			b.effects[id] = &effect{}
+			b.effects[id] = &effect{effect: consign.Effect{ID: id}}
 		}
 		for _, e := range c.Effects {
-			b.effects[e.ID] = &effect{}
+			b.effects[e.ID] = &effect{effect: consign.Effect{ID: e.ID}}
 		}
 		for _, d := range c.Docs {
 			b.docs[docID{d.Kind, d.Key}] = &doc{id: docID{d.Kind, d.Key}}
 		}
 		for _, d := range c.Counters {
-			b.counters[d.Counter] = &counter{}
+			b.counters[d.Counter] = &counter{name: d.Counter}
 		}
 	}
 	return b

@@ -8,24 +8,17 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// column is a column of a table, and how records of a type become its values:
-// many at once, as a parameter, or one, as COPY takes it.
+// column is a column of a table, and how a record of a type becomes its value:
+// a field of COPY's rows, or an element of an array that is a parameter.
 type column[R any] struct {
 	name, kind string
-	values     func([]R) any
+	types      arrayType
 	field      func(b []byte, r R) []byte
 }
 
-// col makes a column of what a function says of each record. Its values are a
-// type that pgx knows without asking the server.
+// col makes a column of what a function says of each record.
 func col[R any, T value](name, kind string, of func(R) T) column[R] {
-	return column[R]{name, kind, func(records []R) any {
-		values := make(pgtype.FlatArray[T], len(records))
-		for i, r := range records {
-			values[i] = of(r)
-		}
-		return values
-	}, func(b []byte, r R) []byte { return appendField(b, of(r)) }}
+	return column[R]{name, kind, arrayTypes[kind], func(b []byte, r R) []byte { return appendField(b, of(r)) }}
 }
 
 // value is what a column holds.
@@ -64,15 +57,6 @@ func appendField[T value](b []byte, v T) []byte {
 		}
 	}
 	return append(b, 0xff, 0xff, 0xff, 0xff)
-}
-
-// args are the records column by column: the parameters of unnest.
-func args[R any](columns []column[R], records []R) []any {
-	out := make([]any, len(columns))
-	for i, c := range columns {
-		out[i] = c.values(records)
-	}
-	return out
 }
 
 // unnest is a table made of parameters, the first of which has the number.

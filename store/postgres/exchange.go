@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -75,7 +76,7 @@ func (b *batch) readCounters(rows pgx.Rows) error {
 	var name string
 	var value int64
 	_, err := pgx.ForEachRow(rows, []any{&name, &value}, func() error {
-		*b.counters[name] = counter{value, value}
+		*b.counters[name] = counter{name, value, value}
 		return nil
 	})
 	return err
@@ -94,64 +95,56 @@ func (b *batch) readDocs(rows pgx.Rows) error {
 }
 
 // writes writes what the batch has come to, and commits.
-func (s *Store) writes(b *batch) *pgx.Batch {
-	out := &pgx.Batch{}
-	queue := func(n int, sql string, args ...any) {
-		if n > 0 {
-			out.Queue(sql, args...)
-		}
-	}
-	var dropped, deleted []pgtype.UUID // all that belongs to them; the jobs themselves
+func (s *Store) writes(ctx context.Context, r *round, b *batch) {
+	dropped := b.rows(func(r *row) bool { return r.base > 0 && (r.anew || r.gone) }) // all that belongs to them
+	deleted := slices.DeleteFunc(slices.Clone(dropped), func(r *row) bool { return r.job != nil })
 	var reports []consign.LogEntry
-	for _, r := range b.rows(func(r *row) bool { return r.base > 0 && (r.anew || r.gone) }) {
-		dropped = append(dropped, uuid(r.id))
-		if r.job == nil {
-			deleted = append(deleted, uuid(r.id))
-		}
-	}
 	for _, r := range b.rows(func(r *row) bool { return len(r.reports) > 0 }) {
 		reports = append(reports, r.reports...)
 	}
-	var carried []consign.EffectID
+	var carried []*effect
 	for _, id := range sortedKeys(b.effects, compareEffects) {
 		if f := b.effects[id]; f.stored && (!f.waits || b.inserts(f)) {
-			carried = append(carried, id)
+			carried = append(carried, f)
 		}
 	}
-	jobs, seqs := effectKeys(carried)
-	names, values := b.changedCounters()
-
-	queue(len(dropped), s.sql.deleteSpecs, dropped)
-	queue(len(dropped), s.sql.deleteDone, dropped)
-	queue(len(dropped), s.sql.deleteReports, dropped)
-	queue(len(deleted), s.sql.deleteJobs, deleted)
-	queue(len(carried), s.sql.dropEffects, jobs, seqs)
-	out.Queue(s.sql.insist, b.writeArgs()...)
-	queue(len(reports), s.sql.addReports, args(reportColumns, reports)...)
-	queue(len(names), s.sql.setCounters, names, values)
-	s.writeDocs(b, queue)
-	out.Queue("COMMIT")
-	return out
+	added, changed, gone := b.changedDocs()
+	write(ctx, r, s.sql.deleteSpecs, keyColumns, dropped)
+	write(ctx, r, s.sql.deleteDone, keyColumns, dropped)
+	write(ctx, r, s.sql.deleteReports, keyColumns, dropped)
+	write(ctx, r, s.sql.deleteJobs, keyColumns, deleted)
+	write(ctx, r, s.sql.dropEffects, effectColumns[1:3], carried)
+	addWrites(r, b.rows(func(r *row) bool { return r.job != nil }), b.inserted())
+	r.queue(ctx, s.sql.insist, nil)
+	write(ctx, r, s.sql.addReports, reportColumns, reports)
+	write(ctx, r, s.sql.setCounters, counterColumns, b.changedCounters())
+	write(ctx, r, s.sql.deleteDocs, docColumns[:2], gone)
+	write(ctx, r, s.sql.insertDocs, docColumns, added)
+	write(ctx, r, s.sql.updateDocs, docColumns, changed)
+	r.queue(ctx, "COMMIT", nil)
 }
 
-func (s *Store) writeDocs(b *batch, queue func(n int, sql string, args ...any)) {
-	var added, changed []*doc
-	var gone []docID
+// write queues a statement that takes the records, if there are any.
+func write[R any](ctx context.Context, r *round, sql string, columns []column[R], records []R) {
+	if len(records) > 0 {
+		add(r, columns, records)
+		r.queue(ctx, sql, nil)
+	}
+}
+
+func (b *batch) changedDocs() (added, changed, gone []*doc) {
 	for _, id := range sortedKeys(b.docs, compareDocs) {
 		switch d := b.docs[id]; {
 		case d.version == d.base && d.body == nil: // not touched
 		case d.version == 0:
-			gone = append(gone, id)
+			gone = append(gone, d)
 		case d.base == 0:
 			added = append(added, d)
 		default:
 			changed = append(changed, d)
 		}
 	}
-	kinds, keys := docKeys(gone)
-	queue(len(gone), s.sql.deleteDocs, kinds, keys)
-	queue(len(added), s.sql.insertDocs, args(docColumns, added)...)
-	queue(len(changed), s.sql.updateDocs, args(docColumns, changed)...)
+	return added, changed, gone
 }
 
 // inserts reports whether the effect is among those to insert.
@@ -159,38 +152,46 @@ func (b *batch) inserts(f *effect) bool {
 	return f.waits && f.place < len(b.arrived) && b.arrived[f.place] == f
 }
 
-// writeArgs are the parameters of writeSQL.
-func (b *batch) writeArgs() []any {
-	var effects []*effect
+// inserted are the effects that come to wait.
+func (b *batch) inserted() (effects []*effect) {
 	for i, f := range b.arrived {
 		if f.waits && f.place == i {
 			effects = append(effects, f)
 		}
 	}
-	return writeArgs(b.rows(func(r *row) bool { return r.job != nil }), effects)
+	return effects
 }
 
-func writeArgs(rows []*row, effects []*effect) []any {
-	var specs []*consign.Spec
+// addWrites adds the parameters of writeSQL.
+func addWrites(r *round, rows []*row, effects []*effect) {
 	var done []*consign.Done
-	for _, r := range rows {
-		if r.spec != nil {
-			specs = append(specs, r.spec)
-		}
-		if r.done != nil {
-			done = append(done, r.done)
+	for _, row := range rows {
+		if row.done != nil {
+			done = append(done, row.done)
 		}
 	}
-	return slices.Concat(args(jobColumns, rows), args(rowColumns, rows), args(specColumns, specs), args(doneColumns, done), args(effectColumns, effects))
+	add(r, jobColumns, rows)
+	add(r, rowColumns, rows)
+	add(r, specColumns, specsOf(rows))
+	add(r, doneColumns, done)
+	add(r, effectColumns, effects)
 }
 
-func (b *batch) changedCounters() (names []string, values []int64) {
+func (b *batch) changedCounters() (changed []*counter) {
 	for _, name := range sortedKeys(b.counters, cmp.Compare[string]) {
 		if c := b.counters[name]; c.value != c.base {
-			names, values = append(names, name), append(values, c.value)
+			changed = append(changed, c)
 		}
 	}
-	return names, values
+	return changed
+}
+
+// keyColumns are the ID of a job that need not be there.
+var keyColumns = []column[*row]{col("id", "uuid", func(r *row) pgtype.UUID { return uuid(r.id) })}
+
+var counterColumns = []column[*counter]{
+	col("name", "text", func(c *counter) string { return c.name }),
+	col("value", "bigint", func(c *counter) int64 { return c.value }),
 }
 
 var effectColumns = []column[*effect]{

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"math"
 
 	"github.com/jackc/pgx/v5"
@@ -59,7 +60,17 @@ var rowColumns = []column[*row]{
 	// Spec, result and log are forgotten.
 	col("gone", "boolean", func(r *row) bool { return r.gone }),
 	// To add to the log.
-	col("entries", "bytea", func(r *row) []byte { return pack([]byte{}, r.entries) }),
+	entriesColumn("entries"),
+}
+
+// entriesColumn is what is added to a log, packed as it is sent.
+func entriesColumn(name string) column[*row] {
+	return column[*row]{name, "bytea", arrayTypes["bytea"], func(b []byte, r *row) []byte {
+		at := len(b)
+		b = pack(append(b, 0, 0, 0, 0), r.entries)
+		binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+		return b
+	}}
 }
 
 // scanJob reads the columns of jobColumns, or returns a *CorruptError.

@@ -75,66 +75,64 @@ func (s *Store) commitPlain(ctx context.Context, p *plain, outcomes []error) err
 			outcomes[r.change] = consign.ErrVersion // until it is known to be written
 		}
 	}
-	out := &pgx.Batch{}
-	if len(p.rows[created]) >= copyFrom {
-		return s.commitCopied(ctx, p, out, outcomes)
-	}
-	out.Queue(writePlan)
-	s.queue(out, p, outcomes)
-	return s.pool.SendBatch(ctx, out).Close()
-}
-
-// queue adds the statements that write the batch.
-func (s *Store) queue(out *pgx.Batch, p *plain, outcomes []error) {
-	if rows := p.rows[created]; 0 < len(rows) && len(rows) < copyFrom {
-		out.Queue(s.sql.create, args(createdColumns, rows)...)
-		if specs := specsOf(rows); len(specs) > 0 {
-			out.Queue(s.sql.createSpecs, args(specColumns, specs)...)
-		}
-	}
-	if rows := p.rows[started]; len(rows) > 0 {
-		out.Queue(s.sql.start, args(startedColumns, rows)...).Query(written(rows, outcomes))
-	}
-	if rows := p.rows[finished]; len(rows) > 0 {
-		out.Queue(s.sql.finish, slices.Concat(args(finishedColumns, rows), args(endColumns, rows))...).Query(written(rows, outcomes))
-	}
-	if rows := p.rows[other]; len(rows) > 0 {
-		out.Queue(s.sql.write, writeArgs(rows, p.effects)...).Query(written(rows, outcomes))
-	}
-}
-
-// written takes in the IDs of those of the rows that were written.
-func written(rows []*row, outcomes []error) func(pgx.Rows) error {
-	return func(answer pgx.Rows) error {
-		var id [16]byte
-		_, err := pgx.ForEachRow(answer, []any{&id}, func() error {
-			if i, ok := slices.BinarySearchFunc(rows, consign.JobID(id), func(r *row, id consign.JobID) int { return compareIDs(r.id, id) }); ok {
-				outcomes[rows[i].change] = nil
-			}
-			return nil
-		})
-		return err
-	}
-}
-
-// commitCopied has new jobs copied, and the rest written, in one transaction.
-func (s *Store) commitCopied(ctx context.Context, p *plain, out *pgx.Batch, outcomes []error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	err = s.copy(ctx, conn.Conn(), p.rows[created])
-	if err == nil {
-		if len(p.rows[started])+len(p.rows[finished])+len(p.rows[other]) > 0 {
-			out.Queue(writePlan)
-			s.queue(out, p, outcomes)
+	if len(p.rows[created]) >= copyFrom {
+		return s.commitCopied(ctx, conn.Conn(), p, outcomes)
+	}
+	r := newRound(conn.Conn())
+	s.queue(ctx, r, p, outcomes)
+	return r.send(ctx)
+}
+
+// queue adds the statements that write the batch, but for new jobs that are
+// copied.
+func (s *Store) queue(ctx context.Context, r *round, p *plain, outcomes []error) {
+	r.queue(ctx, writePlan, nil)
+	if rows := p.rows[created]; len(rows) < copyFrom {
+		write(ctx, r, s.sql.create, createdColumns, rows)
+		write(ctx, r, s.sql.createSpecs, specColumns, specsOf(rows))
+	}
+	if rows := p.rows[started]; len(rows) > 0 {
+		add(r, startedColumns, rows)
+		r.queue(ctx, s.sql.start, written(rows, outcomes))
+	}
+	if rows := p.rows[finished]; len(rows) > 0 {
+		add(r, finishedColumns, rows)
+		add(r, endColumns, rows)
+		r.queue(ctx, s.sql.finish, written(rows, outcomes))
+	}
+	if rows := p.rows[other]; len(rows) > 0 {
+		addWrites(r, rows, p.effects)
+		r.queue(ctx, s.sql.write, written(rows, outcomes))
+	}
+}
+
+// written takes in the IDs of those of the rows that were written.
+func written(rows []*row, outcomes []error) func([][]byte) {
+	return func(values [][]byte) {
+		if i, ok := slices.BinarySearchFunc(rows, consign.JobID(values[0]), func(r *row, id consign.JobID) int { return compareIDs(r.id, id) }); ok {
+			outcomes[rows[i].change] = nil
 		}
-		out.Queue("COMMIT")
-		err = conn.SendBatch(ctx, out).Close()
+	}
+}
+
+// commitCopied has new jobs copied, and the rest written, in one transaction.
+func (s *Store) commitCopied(ctx context.Context, conn *pgx.Conn, p *plain, outcomes []error) error {
+	err := s.copy(ctx, conn, p.rows[created])
+	if err == nil {
+		r := newRound(conn)
+		if len(p.rows[started])+len(p.rows[finished])+len(p.rows[other]) > 0 {
+			s.queue(ctx, r, p, outcomes)
+		}
+		r.queue(ctx, "COMMIT", nil)
+		err = r.send(ctx)
 	}
 	if err != nil {
-		s.rollback(conn.Conn())
+		s.rollback(conn)
 	}
 	return err
 }
@@ -155,7 +153,7 @@ func (s *Store) copy(ctx context.Context, conn *pgx.Conn, rows []*row) error {
 // copiedColumns are all of a job's row.
 var copiedColumns = slices.Concat(jobColumns, []column[*row]{pickColumns([]string{"lane_id"})[0],
 	col("forgotten", "boolean", func(*row) bool { return false }),
-	col("log", "bytea", func(r *row) []byte { return pack([]byte{}, r.entries) })})
+	entriesColumn("log")})
 
 func copySQL[R any](table string, columns []column[R]) string {
 	return `COPY @` + table + ` (` + names(columns, "") + `) FROM STDIN (FORMAT binary)`

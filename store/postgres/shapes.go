@@ -26,47 +26,51 @@ const (
 func shapeOf(r *row) shape {
 	switch {
 	case r.base == 0:
-		if r.done == nil && is(r.job, consign.StateQueued, createdFields) {
+		if r.done == nil && isCreated(*r.job) {
 			return created
 		}
 	case r.spec != nil:
 	case r.done == nil:
-		if r.job.LeaseFor > 0 && is(r.job, consign.StateRunning, startedFields) {
+		if r.job.LeaseFor > 0 && isStarted(*r.job) {
 			return started
 		}
 	case r.done.Claim == r.job.Claim && r.done.Worker == r.job.Worker:
-		if !r.job.Claim.IsZero() && !r.job.Worker.IsZero() && is(r.job, consign.StateCompleted, finishedFields) {
+		if !r.job.Claim.IsZero() && !r.job.Worker.IsZero() && isFinished(*r.job) {
 			return finished
 		}
 	}
 	return other
 }
 
-// is reports whether the job is in the state and has no fields but those that
-// are cleared, and those that no write but the first one changes.
-func is(j *consign.Job, state consign.State, clear func(*consign.Job)) bool {
-	rest := *j
-	rest.ID, rest.Version, rest.Change = consign.JobID{}, 0, consign.ChangeID{}
-	rest.Account, rest.Lane, rest.Offset, rest.Custody, rest.InputHash, rest.Price = "", "", 0, "", [32]byte{}, 0
-	rest.CreatedAt, rest.Deadline, rest.QueueTime, rest.Chars, rest.Notify, rest.MaxAttempts = 0, 0, 0, 0, false, 0
-	clear(&rest)
-	return rest == consign.Job{State: state}
-}
-
 // What each shape writes beside a job's identity: the fields, and the columns
 // of the same. What is not among them it sets to zero, see zeros; what never
-// changes only a new job has.
+// changes only a new job has. Each function reports whether the job, a copy,
+// has no other fields.
 
-func createdFields(j *consign.Job) { j.ReadyAt, j.Key, j.QueueUntil, j.DueAt = 0, 0, 0, 0 }
-
-func startedFields(j *consign.Job) {
-	j.ReadyAt, j.Attempt, j.ClaimedAt, j.LimitAt, j.DueAt = 0, 0, 0, 0, 0
-	j.Claim, j.Worker, j.LeaseFor, j.LeaseUntil = consign.ClaimID{}, consign.WorkerID{}, 0, 0
+func isCreated(j consign.Job) bool {
+	j.ReadyAt, j.Key, j.QueueUntil, j.DueAt = 0, 0, 0, 0
+	return isBlank(&j, consign.StateQueued)
 }
 
-func finishedFields(j *consign.Job) {
+func isStarted(j consign.Job) bool {
+	j.ReadyAt, j.Attempt, j.ClaimedAt, j.LimitAt, j.DueAt = 0, 0, 0, 0, 0
+	j.Claim, j.Worker, j.LeaseFor, j.LeaseUntil = consign.ClaimID{}, consign.WorkerID{}, 0, 0
+	return isBlank(&j, consign.StateRunning)
+}
+
+func isFinished(j consign.Job) bool {
 	j.ReadyAt, j.Attempt, j.ClaimedAt, j.EndedAt, j.DueAt = 0, 0, 0, 0, 0
 	j.Claim, j.Worker = consign.ClaimID{}, consign.WorkerID{}
+	return isBlank(&j, consign.StateCompleted)
+}
+
+// isBlank reports whether a job is in the state and has nothing else but its
+// identity and what no write but the first one changes. It clears those.
+func isBlank(j *consign.Job, state consign.State) bool {
+	j.ID, j.Version, j.Change = consign.JobID{}, 0, consign.ChangeID{}
+	j.Account, j.Lane, j.Offset, j.Custody, j.InputHash, j.Price = "", "", 0, "", [32]byte{}, 0
+	j.CreatedAt, j.Deadline, j.QueueTime, j.Chars, j.Notify, j.MaxAttempts = 0, 0, 0, 0, false, 0
+	return *j == consign.Job{State: state}
 }
 
 var (
@@ -83,18 +87,10 @@ var endColumns = endColumnsOf(doneColumns)
 func endColumnsOf(columns []column[*consign.Done]) (ends []column[*row]) {
 	for _, c := range columns {
 		if !slices.Contains([]string{"id", "claim", "worker"}, c.name) {
-			ends = append(ends, column[*row]{name: c.name, kind: c.kind, values: func(rows []*row) any { return c.values(doneOf(rows)) }})
+			ends = append(ends, column[*row]{c.name, c.kind, c.types, func(b []byte, r *row) []byte { return c.field(b, r.done) }})
 		}
 	}
 	return ends
-}
-
-func doneOf(rows []*row) []*consign.Done {
-	done := make([]*consign.Done, len(rows))
-	for i, r := range rows {
-		done[i] = r.done
-	}
-	return done
 }
 
 func specsOf(rows []*row) (specs []*consign.Spec) {

@@ -1,0 +1,40 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/testkit/pgtest"
+)
+
+// A connection prepares a statement once, or never if it must not: behind a
+// pooler the next transaction may have another session.
+func TestStatementsArePreparedOnce(t *testing.T) {
+	ctx := context.Background()
+	for mode, want := range map[string]int{"cache_statement": 1, "cache_describe": 0, "exec": 0, "simple_protocol": 0} {
+		pool, err := pgxpool.New(ctx, pgtest.DSN(t)+" pool_max_conns=1 default_query_exec_mode="+mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		s := openStore(t)
+		s.pool = pool
+		for range 3 {
+			j := consign.Job{ID: consign.NewJobID(), Version: 1, State: consign.StateQueued}
+			apply(t, s, consign.Change{Job: &j})
+			j.Version, j.State, j.Claim, j.LeaseFor = 2, consign.StateRunning, consign.NewClaimID(), time.Hour
+			apply(t, s, consign.Change{Job: &j})
+			apply(t, s, consign.Change{Counters: []consign.Delta{{Counter: "c", Add: 1}}})
+		}
+		for _, statement := range []string{s.sql.create, s.sql.start, s.sql.insist} {
+			var prepared int
+			if err := pool.QueryRow(ctx, "SELECT count(*) FROM pg_prepared_statements WHERE statement = $1", statement).Scan(&prepared); err != nil || prepared != want {
+				t.Errorf("%s: %d times prepared, not %d, %v: %s", mode, prepared, want, err, statement)
+			}
+		}
+	}
+}
