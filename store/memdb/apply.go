@@ -141,7 +141,7 @@ func (b *batch) write(c *consign.Change) {
 	for i := range c.Log {
 		if r := b.row(c.Log[i].Job); r.job != nil && !r.forgotten {
 			r = b.own(c.Log[i].Job)
-			r.log = insert(r.log, &c.Log[i])
+			r.log = insert(r.log, &c.Log[i], len(c.Log)-i)
 		}
 	}
 	for _, id := range c.Drop {
@@ -319,8 +319,9 @@ func (b *batch) counter(name string) int64 {
 
 // insert returns the log with the entry in its place. Readers may hold the old
 // log, so its elements stay where they are. An entry with a number that is
-// taken changes nothing: the first one stays.
-func insert(log []consign.LogEntry, e *consign.LogEntry) []consign.LogEntry {
+// taken changes nothing: the first one stays. Room is made for so many, of which
+// this is the first.
+func insert(log []consign.LogEntry, e *consign.LogEntry, many int) []consign.LogEntry {
 	i, taken := slices.BinarySearchFunc(log, e.Seq, func(e consign.LogEntry, seq consign.Seq) int {
 		return cmp.Compare(e.Seq, seq)
 	})
@@ -330,7 +331,7 @@ func insert(log []consign.LogEntry, e *consign.LogEntry) []consign.LogEntry {
 	if i == len(log) && i < cap(log) {
 		return append(log, *e) // where no reader looks
 	}
-	room := len(log) + 1 // most logs have a handful of entries: no slack
+	room := len(log) + many // most logs have a handful of entries: no slack
 	if room > 8 {
 		room += room / 2
 	}
