@@ -112,13 +112,11 @@ func (r *run) handle(assignment consign.Assignment) {
 		a.ctx = ctx
 	}
 
-	reporting, silence := context.WithCancel(r.calling)
-	defer silence()
-	reports := newReporter(func(items []consign.ReportItem, last bool) error {
+	reports := newReporter(r.calling, func(ctx context.Context, items []consign.ReportItem, last bool) error {
 		if a.sealed != nil {
-			return r.reportSealed(reporting, a, items, last)
+			return r.reportSealed(ctx, a, items, last)
 		}
-		return r.reportPlain(reporting, a, items)
+		return r.reportPlain(ctx, a, items)
 	})
 	done := make(chan outcome, 1)
 	go r.execute(a, reports, done)
@@ -129,22 +127,20 @@ func (r *run) handle(assignment consign.Assignment) {
 		// Given back while the executor still unwinds, so that another worker
 		// need not wait for it.
 		a.finish()
-		silence()
+		reports.silence()
 		r.release(a)
 		<-done
-		reports.close()
+		reports.close(0)
 		return
 	}
 
 	current := a.finish()
 	if !current {
-		silence()
+		reports.silence()
 	} else if a.sealed != nil && o.err != nil {
 		reports.add(consign.ReportLog, []byte(reason(o.err.Error())))
 	}
-	flush := time.AfterFunc(lastCalls, silence) // previews must not hold the result up
-	reports.close()
-	flush.Stop()
+	reports.close(lastCalls) // previews must not hold the result up
 	switch {
 	case !current:
 		r.cfg.Logger.Warn("lease lost, work stopped", "job", a.Job, "claim", a.Claim)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -27,21 +28,24 @@ const (
 // items are missing, and where. (Of a sealed job send tries again by itself: a
 // part that comes twice can be told.)
 type reporter struct {
-	send func(items []consign.ReportItem, last bool) error // last: none will follow
+	calling context.Context                                                        // bounds the sending
+	send    func(ctx context.Context, items []consign.ReportItem, last bool) error // last: none will follow
 
 	mu       sync.Mutex
+	silent   bool               // nothing is sent any more
+	stop     context.CancelFunc // the sending; nil before the first item
 	items    []consign.ReportItem
 	size     int
 	progress int // which item is the latest progress, from 1; 0: none
 	failed   int // items before these that could not be sent
 	dropped  int // items after these for which there was no room
 	closed   bool
-	wake     chan struct{} // capacity 1; closed with the reporter
+	wake     chan struct{} // capacity 1; closed with the reporter; nil before the first item
 	stopped  chan struct{} // closed when the goroutine has ended; nil before the first item
 }
 
-func newReporter(send func(items []consign.ReportItem, last bool) error) *reporter {
-	return &reporter{send: send, wake: make(chan struct{}, 1)}
+func newReporter(calling context.Context, send func(ctx context.Context, items []consign.ReportItem, last bool) error) *reporter {
+	return &reporter{calling: calling, send: send}
 }
 
 func (r *reporter) add(kind consign.ReportKind, data []byte) {
@@ -55,8 +59,13 @@ func (r *reporter) add(kind consign.ReportKind, data []byte) {
 	}
 	r.put(kind, data)
 	if r.stopped == nil {
-		r.stopped = make(chan struct{})
-		go r.loop()
+		r.wake, r.stopped = make(chan struct{}, 1), make(chan struct{})
+		var sending context.Context
+		sending, r.stop = context.WithCancel(r.calling)
+		if r.silent {
+			r.stop()
+		}
+		go r.loop(sending)
 	}
 	select {
 	case r.wake <- struct{}{}:
@@ -89,7 +98,7 @@ func (r *reporter) put(kind consign.ReportKind, data []byte) {
 	}
 }
 
-func (r *reporter) loop() {
+func (r *reporter) loop(sending context.Context) {
 	defer close(r.stopped)
 	for open := true; open; {
 		_, open = <-r.wake
@@ -105,11 +114,11 @@ func (r *reporter) loop() {
 			}
 			timer.Stop()
 		}
-		r.flush(!open)
+		r.flush(sending, !open)
 	}
 }
 
-func (r *reporter) flush(last bool) {
+func (r *reporter) flush(sending context.Context, last bool) {
 	r.mu.Lock()
 	items, failed, dropped := r.items, r.failed, r.dropped
 	r.items, r.size, r.progress, r.failed, r.dropped = nil, 0, 0, 0, 0
@@ -124,7 +133,7 @@ func (r *reporter) flush(last bool) {
 	if dropped > 0 {
 		batch = append(batch, lostNote(dropped))
 	}
-	if err := r.send(batch, last); err != nil {
+	if err := r.send(sending, batch, last); err != nil {
 		r.mu.Lock()
 		r.failed += failed + len(items) + dropped
 		r.mu.Unlock()
@@ -135,16 +144,30 @@ func lostNote(n int) consign.ReportItem {
 	return consign.ReportItem{Kind: consign.ReportLog, Data: fmt.Appendf(nil, "[consign: %d reports were lost here]", n)}
 }
 
-// close sends what is left and waits for it.
-func (r *reporter) close() {
+// silence ends the sending, at once.
+func (r *reporter) silence() {
 	r.mu.Lock()
-	if !r.closed {
-		r.closed = true
+	defer r.mu.Unlock()
+	r.silent = true
+	if r.stop != nil {
+		r.stop()
+	}
+}
+
+// close sends what is left and waits for it, but no longer than so: then the
+// sending ends.
+func (r *reporter) close(patience time.Duration) {
+	r.mu.Lock()
+	if !r.closed && r.stopped != nil {
 		close(r.wake)
 	}
-	stopped := r.stopped
+	r.closed = true
 	r.mu.Unlock()
-	if stopped != nil {
-		<-stopped
+	if r.stopped == nil {
+		return // there never was any
 	}
+	impatience := time.AfterFunc(patience, r.silence)
+	<-r.stopped
+	impatience.Stop()
+	r.silence()
 }
