@@ -38,8 +38,9 @@ import (
 )
 
 const (
-	// patience is how long something that has to happen may take.
-	patience = 30 * time.Second
+	// patience is how long something that has to happen may take, on a machine that
+	// is busy with other things.
+	patience = 2 * time.Minute
 	// moment is how long something that must not happen is waited for.
 	moment = 100 * time.Millisecond
 	// large is the size of payloads and results that have to fit through.

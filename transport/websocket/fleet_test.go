@@ -3,6 +3,7 @@ package websocket_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -17,74 +18,99 @@ import (
 	"github.com/consignq/consign/transport/websocket"
 )
 
-// countStore counts what is written.
+// countStore counts the changes that are written, and the writes that renew leases.
 type countStore struct {
 	consign.Store
-	writes atomic.Int64
+	changes, renewals atomic.Int64
 }
 
 func (s *countStore) Apply(ctx context.Context, cs []consign.Change) ([]error, error) {
-	s.writes.Add(int64(len(cs)))
+	s.changes.Add(int64(len(cs)))
 	return s.Store.Apply(ctx, cs)
 }
 
 func (s *countStore) Renew(ctx context.Context, rs []consign.Renewal) ([]error, error) {
-	s.writes.Add(int64(len(rs)))
+	s.renewals.Add(1)
 	return s.Store.Renew(ctx, rs)
 }
 
-// A thousand workers on one coordinator: their heartbeats write nothing, ten
-// thousand jobs go through them, and none is lost.
-func TestFleet(t *testing.T) {
-	const fleet, jobs = 1000, 10_000
-	store := &countStore{Store: memdb.New()}
-	q, err := consign.New(consign.Config{Store: store, NoReceipts: true, Lease: time.Hour})
-	if err != nil {
+// fleet is workers with a slot each, on one coordinator.
+type fleet struct {
+	store    *countStore
+	queue    *consign.Queue
+	sessions []consign.Session
+}
+
+// fleetLease is long, and so are the other limits of a fleet: on a machine that
+// is busy with other things a thousand workers take their time.
+const fleetLease = 10 * time.Minute
+
+func newFleet(t *testing.T, size int) *fleet {
+	f := &fleet{store: &countStore{Store: memdb.New()}, sessions: make([]consign.Session, size)}
+	var err error
+	if f.queue, err = consign.New(consign.Config{Store: f.store, NoReceipts: true, Lease: fleetLease}); err != nil {
 		t.Fatal(err)
 	}
-	background(t, q.Run)
-	url := serve(t, websocket.Config{Workers: q})
-	api := dial(t, websocket.DialConfig{URL: url})
-	sessions := make([]consign.Session, fleet)
-	each := func(f func(i int)) {
-		var group sync.WaitGroup
-		for i := range fleet {
-			group.Go(func() { f(i) })
-		}
-		group.Wait()
-	}
+	background(t, f.queue.Run)
+	url := serve(t, websocket.Config{Workers: f.queue, Silence: fleetLease})
+	api := dial(t, websocket.DialConfig{URL: url, Ping: time.Minute})
 	began, used := time.Now(), cpuTime(t)
-	each(func(i int) { sessions[i] = register(t, api, sign.Generate(), 1) })
+	turns := make(chan struct{}, 32) // a connection has to register soon
+	f.each(func(i int) {
+		turns <- struct{}{}
+		defer func() { <-turns }()
+		f.sessions[i] = register(t, api, sign.Generate(), 1)
+	})
 	if t.Failed() {
 		t.FailNow()
 	}
 	var memory runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&memory)
-	t.Logf("%d workers registered in %v, %v of a processor; both ends have %d kB of heap and stacks a worker", fleet,
-		time.Since(began).Round(time.Millisecond), (cpuTime(t) - used).Round(time.Millisecond), (memory.HeapInuse+memory.StackInuse)/1024/fleet)
+	t.Logf("%d workers registered in %v, %v of a processor; both ends have %d kB of heap and stacks a worker", size,
+		time.Since(began).Round(time.Millisecond), (cpuTime(t) - used).Round(time.Millisecond), (memory.HeapInuse+memory.StackInuse)/1024/uint64(size))
+	return f
+}
 
-	writes := store.writes.Load()
-	beat := func(i int) {
-		if _, err := sessions[i].Heartbeat(t.Context(), consign.Heartbeat{Capabilities: anyTask(1), FreeSlots: 1}); err != nil {
-			t.Error(err)
-		}
+func (f *fleet) each(do func(i int)) {
+	var group sync.WaitGroup
+	for i := range f.sessions {
+		group.Go(func() { do(i) })
 	}
-	for range 3 {
-		each(beat)
-	}
-	if n := store.writes.Load() - writes; n != 0 {
-		t.Errorf("%d heartbeats wrote %d times", 3*fleet, n)
-	}
+	group.Wait()
+}
 
-	began, used = time.Now(), cpuTime(t)
-	ids := submit(t, q.Submitter("acme"), jobs, "a job")
+// beat sends a heartbeat of a worker that has the claims, which are to be its.
+func (f *fleet) beat(ctx context.Context, i int, claims ...consign.Claim) error {
+	reply, err := f.sessions[i].Heartbeat(ctx, consign.Heartbeat{Capabilities: anyTask(1), FreeSlots: 1 - len(claims), Claims: claims})
+	if err == nil && len(reply.Lost) > 0 {
+		err = fmt.Errorf("%w: %v", consign.ErrLeaseLost, reply.Lost)
+	}
+	return err
+}
+
+// runOne claims a job, shows that it has it, and completes it.
+func (f *fleet) runOne(ctx context.Context, i int) error {
+	a, err := f.sessions[i].Claim(ctx)
+	if err != nil {
+		return err
+	}
+	claim := consign.Claim{Job: a.Job, Claim: a.Claim}
+	if err := f.beat(context.WithoutCancel(ctx), i, claim); err != nil {
+		return err
+	}
+	return f.sessions[i].Complete(context.WithoutCancel(ctx), consign.Completion{Claim: claim, Result: a.Payload})
+}
+
+// run runs the jobs until each has its result.
+func (f *fleet) run(t *testing.T, jobs int) {
 	ctx, done := context.WithCancel(t.Context())
+	defer done()
 	var left atomic.Int64
-	left.Store(jobs)
-	each(func(i int) {
+	left.Store(int64(jobs))
+	f.each(func(i int) {
 		for ctx.Err() == nil {
-			if err := runOne(ctx, sessions[i]); err != nil {
+			if err := f.runOne(ctx, i); err != nil {
 				if !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}
@@ -95,11 +121,47 @@ func TestFleet(t *testing.T) {
 			}
 		}
 	})
-	done()
-	t.Logf("%d jobs in %v, %v of a processor", jobs, time.Since(began).Round(time.Millisecond), (cpuTime(t) - used).Round(time.Millisecond))
+}
+
+// A thousand workers on one coordinator, who show themselves while ten thousand
+// jobs go through them: no job is lost, each is written when it is claimed and
+// when it is completed, and a heartbeat writes nothing, whether or not the worker
+// has a claim. Leases are renewed together, every tenth of one.
+func TestFleet(t *testing.T) {
+	size, jobs := 1000, 10_000
+	if testing.Short() {
+		size, jobs = 100, 1000
+	}
+	f := newFleet(t, size)
+	written := f.store.changes.Load()
+	for range 3 {
+		f.each(func(i int) {
+			if err := f.beat(t.Context(), i); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if n := f.store.changes.Load() - written; n != 0 {
+		t.Errorf("%d heartbeats wrote %d times", 3*size, n)
+	}
+
+	ids := submit(t, f.queue.Submitter("acme"), jobs, "a job")
+	written = f.store.changes.Load()
+	began, used := time.Now(), cpuTime(t)
+	f.run(t, jobs)
+	took := time.Since(began)
+	written = f.store.changes.Load() - written
+	t.Logf("%d jobs and as many heartbeats amid them in %v, %v of a processor; %d changes and %d renewals of leases were written", jobs, took.Round(time.Millisecond),
+		(cpuTime(t) - used).Round(time.Millisecond), written, f.store.renewals.Load())
+	if written != int64(2*jobs) {
+		t.Errorf("%d jobs with as many heartbeats wrote %d changes, want a claim and a completion each", jobs, written)
+	}
+	if n := f.store.renewals.Load(); n > 1+int64(time.Since(began)/(fleetLease/10)) {
+		t.Errorf("leases were renewed %d times in %v", n, took)
+	}
 	for _, id := range ids {
-		if job, err := q.Submitter("acme").Get(t.Context(), id); err != nil || job.State != consign.StateCompleted {
-			t.Fatalf("job %s is %s, %v", id, job.State, err)
+		if job, err := f.queue.Submitter("acme").Get(t.Context(), id); err != nil || job.State != consign.StateCompleted || job.Attempts != 1 {
+			t.Fatalf("job %s is %s after %d attempts, %v", id, job.State, job.Attempts, err)
 		}
 	}
 }

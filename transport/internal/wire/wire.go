@@ -50,12 +50,6 @@ func (c Codec) String() string {
 // does not exist or a rate that is not a number.
 func (c Codec) Encode(v any) ([]byte, error) {
 	buf := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() <= maxBuffer {
-			buf.Reset()
-			buffers.Put(buf)
-		}
-	}()
 	var err error
 	if c == Msgpack {
 		enc := msgpack.GetEncoder()
@@ -75,7 +69,13 @@ func (c Codec) Encode(v any) ([]byte, error) {
 		}
 		return nil, &consign.FieldError{Field: "message", Problem: "cannot be written: " + err.Error(), Remedy: "correct the value that it names"}
 	}
-	return bytes.Clone(buf.Bytes()), nil
+	if buf.Cap() > maxBuffer {
+		return buf.Bytes(), nil
+	}
+	data := bytes.Clone(buf.Bytes())
+	buf.Reset()
+	buffers.Put(buf)
+	return data, nil
 }
 
 // maxBuffer is the largest buffer that is kept, in bytes.
