@@ -22,7 +22,7 @@ type Problem struct {
 	Problem string `json:"problem,omitempty"`
 	Remedy  string `json:"remedy,omitempty"`
 	// Of a *consign.TransitionError.
-	Job   consign.JobID `json:"job_id,omitzero"`
+	Job   consign.JobID `json:"job_id,omitempty,omitzero"` // JSON goes by omitzero, msgpack by omitempty
 	State State         `json:"state,omitempty"`
 	Event EventKind     `json:"event,omitempty"`
 }

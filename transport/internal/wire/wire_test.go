@@ -335,3 +335,17 @@ func TestStatuses(t *testing.T) {
 		}
 	}
 }
+
+// An error that is not about a job names none, in either form.
+func TestProblemWithoutAJob(t *testing.T) {
+	for _, c := range codecs {
+		data, err := c.Encode(NewProblem(consign.ErrBusy))
+		var members map[string]any
+		if err == nil {
+			err = c.DecodeAnswer(data, &members)
+		}
+		if _, named := members["job_id"]; err != nil || named || members["code"] != "busy" {
+			t.Errorf("%s: %v, %v", c, members, err)
+		}
+	}
+}
