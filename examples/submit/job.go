@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/examples/internal/cli"
+	"github.com/consignq/consign/worker/task"
 )
 
 // line is a job, as a line of a batch or the flags say it.
@@ -57,6 +59,8 @@ func (l *line) payload() ([]byte, error) {
 		return nil, &consign.FieldError{Field: "text", Problem: "is empty", Remedy: "send at least one character"}
 	case l.Kind == consign.KindTask && l.Task == "":
 		return nil, cli.FieldError("task", "is missing", "say summarize, classify or extract, or send the whole payload with -raw")
+	case l.Kind == consign.KindTask && len(l.Text) > task.MaxText: // sealed, nobody would see it before a worker has it
+		return nil, &consign.FieldError{Field: "text", Problem: fmt.Sprintf("has %d bytes", len(l.Text)), Remedy: fmt.Sprintf("send at most %d; split longer texts into several jobs", task.MaxText)}
 	case l.Kind == consign.KindTask:
 		return encode(map[string]string{"task": l.Task, "text": l.Text})
 	case l.Kind == consign.KindInference && bytes.HasPrefix(bytes.TrimSpace([]byte(l.Text)), []byte("{")):
