@@ -137,6 +137,10 @@ func (c *Client) Quote(ctx context.Context, r consign.QuoteRequest) (consign.Quo
 // under that ID: the rest of a later request with it is not looked at.
 // Comparator defaults to "exact" for KindTask, to consign.ComparatorNone otherwise.
 //
+// Without a Deadline a job has none, and without a QueueTime that of the queue:
+// it goes on when ctx has ended, which bounds the wait alone. The 30 s and 60 s
+// of the first protocol hold for its own endpoint, /v1/jobs/commit.
+//
 // Beside those of the interface it returns, with nothing sent: ErrNotPinned,
 // ErrNoIdentity, ErrVaultChanged, ErrOtherQueue and ErrKeyring; the errors of
 // seal.VerifyBundle, where no worker's bundle holds; consign.ErrNoWorker.

@@ -22,8 +22,8 @@ import (
 var promptsFile = filepath.Join("..", "..", "shared", "data", "prompts", "tiered_prompts.jsonl.gz")
 
 // Real prompts of every length, sealed, through a deployment whose workers take
-// prompts up to a tier of their own: all complete, and none is run by a worker
-// that it is too long for.
+// prompts up to a tier of their own: all complete, and none is given, in any
+// attempt, to a worker that it is too long for.
 func TestDeploymentTiers(t *testing.T) {
 	prompts := readPrompts(t)
 	d := newDeployment(t, "memdb")
@@ -45,13 +45,18 @@ func TestDeploymentTiers(t *testing.T) {
 	for range 16 {
 		group.Go(func() {
 			for prompt := range next {
-				r, err := classify(t, c, prompt)
+				r, tried, err := classify(t, c, prompt)
 				if err != nil {
 					t.Errorf("a prompt of %d characters: %v", utf8.RuneCountInString(prompt), err)
 					continue
 				}
-				if r.Tier > max[r.Record.WorkerID] {
-					t.Errorf("job %s of tier %s was run by a worker of tier %s", r.ID, r.Tier, max[r.Record.WorkerID])
+				for _, w := range tried {
+					if r.Tier > max[w] {
+						t.Errorf("job %s of tier %s was given to a worker of tier %s", r.ID, r.Tier, max[w])
+					}
+				}
+				if len(tried) == 0 || tried[len(tried)-1] != r.Record.WorkerID {
+					t.Errorf("job %s was given to %v, and %s has signed it", r.ID, tried, r.Record.WorkerID)
 				}
 				mu.Lock()
 				runs[run{r.Tier, max[r.Record.WorkerID]}]++
@@ -89,20 +94,27 @@ func TestDeploymentTiers(t *testing.T) {
 }
 
 // classify runs a task on the prompt, and checks that its tier is that of its
-// payload's length.
-func classify(t *testing.T, c *client.Client, prompt string) (client.Result, error) {
+// payload's length. It returns who was given the job, in turn.
+func classify(t *testing.T, c *client.Client, prompt string) (r client.Result, tried []consign.WorkerID, err error) {
 	payload, err := json.Marshal(map[string]string{"task": "classify", "by": "language", "text": prompt})
 	if err != nil {
-		return client.Result{}, err
+		return r, nil, err
 	}
-	r, err := c.Run(t.Context(), consign.SubmitRequest{Kind: consign.KindTask, Payload: payload})
-	if err != nil {
-		return r, err
+	if r, err = c.Run(t.Context(), consign.SubmitRequest{Kind: consign.KindTask, Payload: payload}); err != nil {
+		return r, nil, err
 	}
 	if want := consign.DefaultTierBounds.Tier(uint32(utf8.RuneCount(payload))); r.Tier != want {
-		return r, fmt.Errorf("it is of tier %s, not %s", r.Tier, want)
+		return r, nil, fmt.Errorf("it is of tier %s, not %s", r.Tier, want)
 	}
-	return r, c.Acknowledge(t.Context(), r.ID)
+	for e, err := range c.Events(t.Context(), r.ID, 0) {
+		if err != nil {
+			return r, nil, err
+		}
+		if e.Event == consign.EventClaim {
+			tried = append(tried, e.Worker)
+		}
+	}
+	return r, tried, c.Acknowledge(t.Context(), r.ID)
 }
 
 func readPrompts(t *testing.T) (prompts []string) {
