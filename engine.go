@@ -28,8 +28,8 @@ type engine struct {
 	pairs   map[string]int        // PRIVATE: how many workers may run an account's jobs,
 	trusted map[WorkerID][]string // and whose each may run, sorted
 	waiters map[*call]*waiter
-	flying  map[*call]*waiter   // those that are being given a job
-	uptimes map[WorkerID]uptime // of workers that are gone
+	flying  map[*call]*waiter // those that are being given a job
+	uptimes uptimes           // of workers that are gone
 
 	badLanes map[string]bool // in the store, and reported
 	shards   uint16          // whose tickets to read first: the others have queues of their own
@@ -64,8 +64,8 @@ func newEngine(c *Config, tag [8]byte) *engine {
 		config: c, rules: c.rules(), changeTag: tag,
 		matcher: newMatcher(c.Scheduler, c.Vault != nil),
 		jobs:    map[JobID]*entry{}, workers: map[WorkerID]*worker{},
-		pairs: map[string]int{}, trusted: map[WorkerID][]string{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{}, uptimes: map[WorkerID]uptime{},
-		badLanes: map[string]bool{}, shards: AllShards,
+		pairs: map[string]int{}, trusted: map[WorkerID][]string{}, waiters: map[*call]*waiter{}, flying: map[*call]*waiter{},
+		shards: AllShards,
 	}
 	e.ready = e.matcher.ready
 	e.matcher.wantPage = e.readPage
@@ -401,11 +401,11 @@ func (in inPage) apply(e *engine) {
 type inLanes struct{ heads []LaneHead }
 
 func (in inLanes) apply(e *engine) {
+	bad := map[string]bool{}
 	for _, head := range in.heads {
 		l, err := e.ready.lane(head.Lane)
 		if err != nil {
-			if !e.badLanes[head.Lane] {
-				e.badLanes[head.Lane] = true
+			if bad[head.Lane] = true; !e.badLanes[head.Lane] {
 				e.out.bad = append(e.out.bad, err)
 			}
 			continue
@@ -416,6 +416,7 @@ func (in inLanes) apply(e *engine) {
 			e.matchGroup(l.group)
 		}
 	}
+	e.badLanes = bad
 }
 
 // inShards says whose tickets this queue reads first.

@@ -20,10 +20,9 @@ type inRegister struct {
 func (in inRegister) apply(e *engine) {
 	w := e.workers[in.record.ID]
 	if w == nil {
-		w = &worker{running: map[ClaimID]JobID{}, uptime: e.uptimes[in.record.ID]}
+		w = &worker{running: map[ClaimID]JobID{}, uptime: e.uptimes.take(in.record.ID)}
 		w.ID = in.record.ID
 		e.workers[w.ID] = w
-		delete(e.uptimes, w.ID)
 	}
 	w.operator = in.record.Operator
 	w.standing = in.record.Standing.State()
@@ -369,7 +368,7 @@ func (e *engine) attemptOver(was *Job, told bool) {
 	delete(w.running, was.Claim)
 	w.FreeSlots = min(w.Capabilities.Slots, w.FreeSlots+1)
 	if told {
-		w.lost = append(w.lost, Claim{was.ID, was.Claim})
+		w.loses(Claim{was.ID, was.Claim})
 	}
 }
 
@@ -389,9 +388,20 @@ func (e *engine) judgeLost(j *Job, o *op) (done bool, err error) {
 func (e *engine) claimLost(c Claim, id WorkerID) {
 	if w := e.workers[id]; w != nil {
 		delete(w.running, c.Claim)
-		w.lost = append(w.lost, c)
+		w.loses(c)
 	}
 }
+
+// loses keeps a claim for the worker to be told. One that does not ask for long
+// is told of the last: it hears of the others when it names them.
+func (w *worker) loses(c Claim) {
+	w.lost = append(w.lost, c)
+	if most := max(w.Capabilities.Slots, minLost); len(w.lost) >= 2*most {
+		w.lost = slices.Clone(w.lost[len(w.lost)-most:])
+	}
+}
+
+const minLost = 64
 
 func (e *engine) sortedWorkers() []*worker {
 	return slices.SortedFunc(maps.Values(e.workers), func(a, b *worker) int {
@@ -425,18 +435,13 @@ func (e *engine) dismiss(w *worker, err error) {
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 	}
 	delete(e.workers, w.ID)
-	if len(e.uptimes) < maxUptimes {
-		e.uptimes[w.ID] = w.uptime
-	}
+	e.uptimes.keep(w.ID, w.uptime, e.now)
 	for _, id := range w.running {
 		if ent := e.jobs[id]; ent != nil && ent.op == nil {
 			delete(e.jobs, id) // its worker's word no longer comes here
 		}
 	}
 }
-
-// maxUptimes bounds what is remembered of workers that are gone.
-const maxUptimes = 100_000
 
 // workerChanged takes in a worker's new standing.
 func (e *engine) workerChanged(d Doc) {

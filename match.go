@@ -108,6 +108,7 @@ type waiter struct {
 type waiterPlace struct {
 	list *list.List
 	el   *list.Element
+	warm string // the model that it is for; "": it is class.waiting
 }
 
 // matcher joins tickets and workers. It knows who fits what and who waits.
@@ -264,15 +265,15 @@ func (m *matcher) leave(w *worker) []*waiter {
 func (m *matcher) wait(wt *waiter) {
 	w := wt.worker
 	w.waits = append(w.waits, wt)
-	add := func(l *list.List) { wt.places = append(wt.places, waiterPlace{l, l.PushBack(wt)}) }
-	add(w.class.waiting)
+	add := func(l *list.List, warm string) { wt.places = append(wt.places, waiterPlace{l, l.PushBack(wt), warm}) }
+	add(w.class.waiting, "")
 	for _, r := range w.Warm {
 		l := w.class.warm[r.Model]
 		if l == nil {
 			l = list.New()
 			w.class.warm[r.Model] = l
 		}
-		add(l)
+		add(l, r.Model)
 	}
 }
 
@@ -280,6 +281,9 @@ func (m *matcher) unwait(wt *waiter) {
 	wt.worker.waits = slices.DeleteFunc(wt.worker.waits, func(o *waiter) bool { return o == wt })
 	for _, p := range wt.places {
 		p.list.Remove(p.el)
+		if p.list.Len() == 0 && p.warm != "" {
+			delete(wt.worker.class.warm, p.warm)
+		}
 	}
 	wt.places = nil
 }

@@ -3,6 +3,7 @@ package consign
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 )
@@ -15,7 +16,9 @@ type pump struct {
 	again   bool // there may be effects to read
 	busy    int  // answers that the round waits for
 	reading bool
-	stuck   int // effects that could not be carried out: read past them
+	stuck   int     // effects that could not be carried out: read past them
+	failed  int     // rounds, one after the other, in which something failed
+	retryAt Instant // when to try again; zero: nothing failed
 
 	// The keys that the vault is destroying: true; or could not: false, and
 	// then the next tick tries again. No round waits for them, since a vault is
@@ -45,7 +48,7 @@ func (e *engine) pumpEffects() {
 // retry starts a round with all that is there: what a crash or a failed round
 // has left, and the keys that could not be destroyed.
 func (p *pump) retry() {
-	p.again = true
+	p.again, p.retryAt = true, 0
 	maps.DeleteFunc(p.shreds, func(_ EffectID, busy bool) bool { return !busy })
 }
 
@@ -60,7 +63,8 @@ func (in inEffects) apply(e *engine) {
 	p := &e.pump
 	p.reading = false
 	if in.err != nil {
-		return // the next effect, or the next tick, tries again
+		e.pumpLater()
+		return
 	}
 	p.again = len(in.effects) == in.n
 	var order []string
@@ -146,6 +150,7 @@ func (e *engine) pumped(oc *answer) {
 		e.unpumped(oc.folded, err)
 		return
 	}
+	p.failed = 0
 	if shredding && len(p.shreds) == 0 {
 		p.again = true // there may be more than were under way
 	}
@@ -156,13 +161,26 @@ func (e *engine) pumped(oc *answer) {
 	}
 }
 
-// unpumped leaves effects that could not be carried out where they are; the
-// next tick tries again.
+// unpumped leaves effects that could not be carried out where they are, to be
+// tried again soon.
 func (e *engine) unpumped(effects int, err error) {
 	e.pump.stuck += effects
 	if !errors.Is(err, ErrVersion) { // another coordinator carried them out
 		e.out.bad = append(e.out.bad, err)
+		e.pumpLater()
 	}
+}
+
+// pumpLater has a round tried again, at first soon and at last with each tick:
+// what failed is mostly the store, for a moment, and accounts wait for their
+// money.
+func (e *engine) pumpLater() {
+	p := &e.pump
+	if p.retryAt != 0 {
+		return
+	}
+	p.retryAt = e.now.Add(min(storeRetry<<min(p.failed, 16), e.tickInterval()))
+	p.failed++
 }
 
 // The counters of an account, in millionths: what it may spend, what is held
@@ -219,10 +237,19 @@ type inDoc struct {
 
 func (in inDoc) apply(e *engine) {
 	e.pump.busy--
-	c, err := foldStrikes(in.doc, in.strikes)
-	if in.err != nil || err != nil {
-		e.unpumped(len(in.strikes), errors.Join(in.err, err))
+	if in.err != nil {
+		e.unpumped(len(in.strikes), in.err)
 		return
+	}
+	c, err := foldStrikes(in.doc, in.strikes)
+	if err != nil {
+		// It has no standing that could be moved, nor is there a session to be
+		// had with it: trying for ever would only fill the log.
+		e.out.bad = append(e.out.bad, fmt.Errorf("consign: %d rejected results of worker %s are not counted, since its document cannot be read: %w", len(in.strikes), in.doc.Key, err))
+		c = Change{}
+		for _, f := range in.strikes {
+			c.Drop = append(c.Drop, f.ID)
+		}
 	}
 	e.commitPump(c, len(in.strikes))
 }

@@ -92,3 +92,43 @@ func TestVaultAwayIsAskedWithTheTick(t *testing.T) {
 		}
 	})
 }
+
+// What failed for a moment is carried out soon after, and what fails for ever is
+// tried with each tick, and no more often.
+func TestPumpTriesAgainSoon(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var fails, tried atomic.Int64
+		fails.Store(2)
+		r := newRig(t, func(r *rig) {
+			r.config.Lease = 5 * time.Minute
+			r.store.Refuse = func(c *consign.Change) error {
+				if len(c.Drop) == 0 {
+					return nil
+				}
+				if tried.Add(1); fails.Add(-1) >= 0 {
+					return errLost
+				}
+				return nil
+			}
+		})
+		defer r.stop()
+		r.credit(2 * rigPrice)
+		r.hire(anyTask, nil)
+		req := r.request()
+		r.submit(req)
+		r.wait(req.ID)
+		time.Sleep(time.Second)
+		if b := r.balance(); b.Held != 0 || b.Spent != rigPrice {
+			t.Errorf("a second later the balance is %+v", b)
+		}
+		fails.Store(1 << 40)
+		tried.Store(0)
+		req = r.request()
+		r.submit(req)
+		r.wait(req.ID)
+		time.Sleep(20 * time.Minute)
+		if n := tried.Load(); n < 40 || n > 60 {
+			t.Errorf("it was tried %d times in 40 ticks", n)
+		}
+	})
+}

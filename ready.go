@@ -265,9 +265,9 @@ func (r *readyIndex) leave(l *lane, j *Job) {
 	}
 	if !l.more || l.resume != 0 && j.ReadyAt < l.resume {
 		l.resume = j.ReadyAt // else the store may have some that are ready
+		heap.Push(&r.delayed, delay{at: j.ReadyAt, lane: l})
 	}
 	l.more = true
-	heap.Push(&r.delayed, delay{at: j.ReadyAt, lane: l})
 	r.settle(l)
 }
 

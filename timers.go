@@ -61,6 +61,9 @@ func (e *engine) passTime() {
 		}
 		t.due = earliest(t.due, e.now.Add(pollDue))
 	}
+	if p := &e.pump; p.retryAt != 0 && p.retryAt <= e.now {
+		p.again, p.retryAt = true, 0
+	}
 	for len(t.lanes) > 0 && t.lanes[0].at <= e.now {
 		l := t.lanes[0].lane
 		t.lanes = t.lanes[1:]
@@ -77,7 +80,7 @@ func (e *engine) nextWake() Instant {
 	if e.closing {
 		return t.tick
 	}
-	next := earliest(t.tick, e.ready.nextWake())
+	next := earliest(t.tick, e.ready.nextWake(), e.pump.retryAt)
 	if !t.reading {
 		next = earliest(next, t.due)
 	}

@@ -36,3 +36,32 @@ func (u *uptime) share() float64 {
 	}
 	return u.up / (u.up + u.down)
 }
+
+// uptimes remembers those of workers that are gone, for two half-lives at least
+// and four at most, and less long where there are many: keys are free, and who
+// makes new ones must not have the queue remember them.
+type uptimes struct {
+	of, before map[WorkerID]uptime // since began, and in the time before
+	began      Instant
+}
+
+// maxUptimes bounds both parts together.
+const maxUptimes = 100_000
+
+func (u *uptimes) keep(id WorkerID, up uptime, now Instant) {
+	if u.of == nil || len(u.of) >= maxUptimes/2 || now.Sub(u.began) > 2*uptimeHalfLife {
+		u.of, u.before, u.began = map[WorkerID]uptime{}, u.of, now
+	}
+	u.of[id] = up
+}
+
+// take returns a worker's, and forgets it.
+func (u *uptimes) take(id WorkerID) uptime {
+	up, ok := u.of[id]
+	if !ok {
+		up = u.before[id]
+	}
+	delete(u.of, id)
+	delete(u.before, id)
+	return up
+}
