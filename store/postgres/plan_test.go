@@ -64,9 +64,9 @@ func explainPlan(t *testing.T, conn *pgx.Conn, sql string, joins bool) string {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck
-	settings := "SET LOCAL plan_cache_mode = force_generic_plan; " + readPlan
+	settings := readPlan
 	if joins {
-		settings = "SET LOCAL plan_cache_mode = force_generic_plan; " + writePlan
+		settings = writePlan
 	}
 	count := 0
 	for _, m := range parameter.FindAllStringSubmatch(sql, -1) {

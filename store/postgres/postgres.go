@@ -83,9 +83,12 @@ const maxSchema = 48
 
 // Plans keep the planner to the indexes, for one transaction: a plan that was
 // cheap while a table was small would be kept while it grows. What joins reads
-// what it writes by an index, too, and then hashes.
+// what it writes by an index, too, and then hashes. So the plan is the same for
+// all parameters, and is made once: to plan a write of few jobs anew takes as
+// long as to carry it out.
 const (
-	readPlan  = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)"
+	readPlan = "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)" +
+		", set_config('plan_cache_mode', 'force_generic_plan', true)"
 	writePlan = readPlan + ", set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true)"
 )
 

@@ -38,3 +38,36 @@ func TestStatementsArePreparedOnce(t *testing.T) {
 		}
 	}
 }
+
+// No statement is planned anew for its parameters: of few jobs, that takes as
+// long as to write them.
+func TestStatementsArePlannedOnce(t *testing.T) {
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, pgtest.DSN(t)+" pool_max_conns=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	s := openStore(t)
+	s.pool = pool
+	for range 8 { // PostgreSQL makes five plans before it compares
+		j := consign.Job{ID: consign.NewJobID(), Version: 1, State: consign.StateQueued}
+		apply(t, s, consign.Change{Job: &j, Spec: &consign.Spec{ID: j.ID}})
+		j.Version, j.State, j.Claim, j.Worker, j.LeaseFor = 2, consign.StateRunning, consign.NewClaimID(), consign.WorkerID{1}, time.Hour
+		apply(t, s, consign.Change{Job: &j})
+		if _, err := s.Specs(ctx, []consign.JobID{j.ID}); err != nil {
+			t.Fatal(err)
+		}
+		j.Version, j.State, j.LeaseFor = 3, consign.StateCompleted, 0
+		apply(t, s, consign.Change{Job: &j, Done: &consign.Done{ID: j.ID, Claim: j.Claim, Worker: j.Worker}})
+		j.Version, j.State, j.Claim = 4, consign.StateQueued, consign.ClaimID{}
+		apply(t, s, consign.Change{Job: &j, Counters: []consign.Delta{{Counter: "c", Add: 1}}})
+	}
+	for _, statement := range []string{s.sql.create, s.sql.createSpecs, s.sql.start, s.sql.specs, s.sql.finish, s.sql.insist} {
+		var once, anew int
+		err := pool.QueryRow(ctx, "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1", statement).Scan(&once, &anew)
+		if err != nil || once == 0 || anew != 0 {
+			t.Errorf("%d uses of a plan, %d plans for parameters, %v: %s", once, anew, err, statement)
+		}
+	}
+}
