@@ -31,6 +31,7 @@ type canonical struct {
 	out     []byte // what was written
 	in      string // what is still to be read
 	reading bool
+	packed  bool // no JSON, but the form of packRecord
 	comma   bool // a member came before, in the object that is open
 	err     error
 }
@@ -76,7 +77,7 @@ func (c *canonical) fail(format string, args ...any) {
 // token writes the literal text, or reads exactly it.
 func (c *canonical) token(text string) {
 	switch {
-	case c.err != nil:
+	case c.err != nil || c.packed:
 	case !c.reading:
 		c.out = append(c.out, text...)
 	case strings.HasPrefix(c.in, text):
@@ -91,7 +92,7 @@ func (c *canonical) object(members func(*canonical)) {
 	c.comma = false
 	c.token("{")
 	members(c)
-	if c.reading && c.err == nil && !strings.HasPrefix(c.in, "}") {
+	if c.reading && !c.packed && c.err == nil && !strings.HasPrefix(c.in, "}") {
 		c.fail("has %.60q, a key that is unknown, or comes twice or out of order", strings.TrimPrefix(c.in, ","))
 	}
 	c.token("}")
@@ -101,7 +102,7 @@ func (c *canonical) object(members func(*canonical)) {
 // key writes or reads a member's key. Keys are the source's own, in its order,
 // and need no escapes.
 func (c *canonical) key(key string) {
-	if c.reading && c.err == nil && !c.has(key) {
+	if c.reading && !c.packed && c.err == nil && !c.has(key) {
 		c.fail("has %.60q where the key %q belongs", c.in, key)
 	}
 	if c.comma {
@@ -127,6 +128,9 @@ func (c *canonical) has(key string) bool {
 // absent reports whether an optional member is to be skipped: it is left out
 // where it is zero, and only there, so that one value has one form.
 func (c *canonical) absent(key string, zero bool) bool {
+	if c.packed {
+		return c.packAbsent(zero)
+	}
 	if c.reading {
 		return !c.has(key)
 	}
@@ -136,7 +140,7 @@ func (c *canonical) absent(key string, zero bool) bool {
 // constant is a member with one possible value, in plain ASCII.
 func (c *canonical) constant(key, value string) {
 	c.key(key)
-	if c.reading && c.err == nil && !strings.HasPrefix(c.in, `"`+value+`"`) {
+	if c.reading && !c.packed && c.err == nil && !strings.HasPrefix(c.in, `"`+value+`"`) {
 		c.fail("has another %s than %q", key, value)
 	}
 	c.token(`"`)
@@ -164,6 +168,10 @@ func (c *canonical) optText(key string, s *string) {
 
 // hex is a byte string of a fixed length, in lower-case hexadecimal.
 func (c *canonical) hex(key string, b []byte) {
+	if c.packed {
+		c.packBytes(b)
+		return
+	}
 	c.key(key)
 	c.token(`"`)
 	switch n := hex.EncodedLen(len(b)); {
@@ -204,6 +212,10 @@ func nibble(digit byte) byte {
 
 // uuid is a job ID in the form of its String.
 func (c *canonical) uuid(key string, id *JobID) {
+	if c.packed {
+		c.packBytes(id[:])
+		return
+	}
 	if !c.reading {
 		s := id.String()
 		c.text(key, &s)
@@ -223,6 +235,10 @@ func (c *canonical) uuid(key string, id *JobID) {
 
 // integer is a whole number from minimum to 2^53-1.
 func (c *canonical) integer(key string, n *int64, minimum int64) {
+	if c.packed {
+		c.packInteger(n)
+		return
+	}
 	c.key(key)
 	if c.reading && c.err == nil {
 		digits := c.in[:len(c.in)-len(strings.TrimLeft(c.in, "-0123456789"))]
@@ -287,6 +303,10 @@ func (c *canonical) texts(key string, list *[]string) {
 // everything else as it is.
 func (c *canonical) string(s *string) {
 	if c.err != nil {
+		return
+	}
+	if c.packed {
+		c.packString(s)
 		return
 	}
 	if c.reading {

@@ -406,7 +406,9 @@ func (s *session) verify(ctx context.Context, c *Completion, result [32]byte, do
 	if record.ExitStatus != int64(c.ExitStatus) {
 		return &ReceiptError{Field: "record.exit_status", Problem: fmt.Sprintf("is %d, and the completion says %d", record.ExitStatus, c.ExitStatus), Err: ErrBadResult}
 	}
-	done.Record = c.Record
+	if done.Record, err = packRecord(record, envelope); err != nil {
+		return err
+	}
 	done.Verification = VerificationVerified
 	done.Acceptance = &Acceptance{Record: envelope.Name(), Checks: []string{"claim", "poe", "signature"}, Class: record.Class}
 	return nil

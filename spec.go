@@ -27,12 +27,14 @@ type Spec struct {
 // Done is what a job ends with: written once, with the transition that
 // accepted the result.
 type Done struct {
-	ID           JobID
-	Claim        ClaimID
-	Worker       WorkerID
-	Result       []byte // the stored bytes: ciphertext when sealed
-	ExitStatus   int32
-	Record       []byte // the worker's DSSE envelope, as received; nil where receipts are off
+	ID         JobID
+	Claim      ClaimID
+	Worker     WorkerID
+	Result     []byte // the stored bytes: ciphertext when sealed
+	ExitStatus int32
+	// Record is what the worker signed, packed: see SignedRecord. Of a foreign
+	// worker it is the receipt as it came; nil where receipts are off.
+	Record       []byte
 	Digest       [32]byte
 	AcceptedAt   Instant
 	Verification Verification

@@ -275,7 +275,7 @@ func (s *submitter) Receipt(ctx context.Context, id JobID) (Receipt, error) {
 		r.Foreign = &ForeignReceipt{}
 		err = r.Foreign.UnmarshalJSON(d.Record)
 	} else {
-		err = r.Record.UnmarshalJSON(d.Record)
+		r.Record, err = d.SignedRecord()
 	}
 	if err != nil {
 		return Receipt{}, err

@@ -196,8 +196,17 @@ func (t *tool) whole(ctx context.Context, job *consign.Job, identity *sign.Ident
 	}
 	if done != nil {
 		x.Result, x.ExitStatus, x.Verification, x.Record = done.Result, done.ExitStatus, string(done.Verification), done.Record
+		var record sign.Envelope
+		if done.Record != nil && done.Verification != consign.VerificationSignature {
+			if record, err = done.SignedRecord(); err != nil {
+				return x, err
+			}
+			if x.Record, err = record.MarshalJSON(); err != nil {
+				return x, err
+			}
+		}
 		if identity != nil && done.Acceptance != nil {
-			if x.Acceptance, err = accept(identity, done); err != nil {
+			if x.Acceptance, err = accept(identity, record, done.Acceptance); err != nil {
 				return x, err
 			}
 		}
@@ -207,11 +216,7 @@ func (t *tool) whole(ctx context.Context, job *consign.Job, identity *sign.Ident
 }
 
 // accept signs the acceptance of a record, if the record is for that queue.
-func accept(identity *sign.Identity, done *consign.Done) (*sign.Envelope, error) {
-	var record sign.Envelope
-	if err := record.UnmarshalJSON(done.Record); err != nil {
-		return nil, err
-	}
+func accept(identity *sign.Identity, record sign.Envelope, acceptance *consign.Acceptance) (*sign.Envelope, error) {
 	var names struct {
 		Queue consign.QueueID `json:"queue_id"`
 	}
@@ -221,6 +226,6 @@ func accept(identity *sign.Identity, done *consign.Done) (*sign.Envelope, error)
 	if names.Queue != consign.QueueIDOf(identity.Public()) {
 		return nil, errors.New("was accepted by a queue of another identity: give that one's file with -identity")
 	}
-	e, err := consign.SignAcceptance(identity, *done.Acceptance)
+	e, err := consign.SignAcceptance(identity, *acceptance)
 	return &e, err
 }
