@@ -29,6 +29,11 @@ func packRecord(r Record, e sign.Envelope) ([]byte, error) {
 // as keyid the worker's ID. The error says that Record is not a record: nil, of
 // a foreign worker, or damaged. It verifies nothing.
 func (d *Done) SignedRecord() (sign.Envelope, error) {
+	if len(d.Record) > 0 && d.Record[0] == '{' { // as queues kept it before they packed any
+		var e sign.Envelope
+		err := e.UnmarshalJSON(d.Record)
+		return e, err
+	}
 	if len(d.Record) == 0 || d.Record[0] != packedFormat {
 		return sign.Envelope{}, errors.New("consign: the job's end holds no signed record")
 	}
