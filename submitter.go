@@ -40,14 +40,20 @@ const (
 
 func (s *submitter) SubmitMany(ctx context.Context, rs []SubmitRequest) []SubmitOutcome {
 	out := make([]SubmitOutcome, len(rs))
-	for start := 0; start < len(rs); start += bulk {
-		end := min(start+bulk, len(rs))
-		s.submitPart(ctx, rs[start:end], out[start:end])
+	before := func() {}
+	for start := 0; start < len(rs); start += bulk / 2 {
+		end := min(start+bulk/2, len(rs))
+		answers := s.submitPart(ctx, rs[start:end], out[start:end])
+		before() // which the store has taken in while this part was prepared
+		before = answers
 	}
+	before()
 	return out
 }
 
-func (s *submitter) submitPart(ctx context.Context, rs []SubmitRequest, out []SubmitOutcome) {
+// submitPart sends the requests on their way, and returns what waits for their
+// outcomes.
+func (s *submitter) submitPart(ctx context.Context, rs []SubmitRequest, out []SubmitOutcome) (answers func()) {
 	prepared := make([]*inSubmit, len(rs))
 	prepare := func(i int) { prepared[i], out[i].Err = s.prepare(ctx, &rs[i]) }
 	vaulted := make(chan int)
@@ -78,13 +84,15 @@ func (s *submitter) submitPart(ctx context.Context, rs []SubmitRequest, out []Su
 		}
 	}
 	err := s.q.inbox.call(inputs...)
-	for i, in := range prepared {
-		switch {
-		case in == nil:
-		case err != nil:
-			out[i].Err = err
-		default:
-			out[i].Job, out[i].Err = s.submitted(ctx, in, rs[i].Custody)
+	return func() {
+		for i, in := range prepared {
+			switch {
+			case in == nil:
+			case err != nil:
+				out[i].Err = err
+			default:
+				out[i].Job, out[i].Err = s.submitted(ctx, in, rs[i].Custody)
+			}
 		}
 	}
 }
