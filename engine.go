@@ -385,13 +385,7 @@ func (in inPage) apply(e *engine) {
 		return
 	}
 	in.lane.steal = false
-	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, func(j *Job) bool {
-		ent := e.jobs[j.ID]
-		if ent != nil {
-			ent.passed = j
-		}
-		return ent != nil
-	})
+	e.ready.loaded(in.lane, in.jobs, len(in.jobs) == in.n, e.now, e.inHand)
 	e.matchGroup(in.lane.group)
 	e.rematch(in.lane.group)
 }

@@ -73,9 +73,13 @@ func (in inHeartbeat) apply(e *engine) {
 	for _, c := range in.beat.Claims {
 		e.renew(c, w.ID)
 	}
-	e.out.replies = append(e.out.replies, reply{call: in.call, info: HeartbeatReply{Lost: w.lost, Interval: e.config.Lease / 3}})
+	e.checkUnnamed(w, in.beat.Claims)
+	e.out.replies = append(e.out.replies, reply{call: in.call, info: HeartbeatReply{Lost: w.lost, Interval: e.heartbeatInterval()}})
 	w.lost = nil
 }
+
+// heartbeatInterval is how often a worker should send one.
+func (e *engine) heartbeatInterval() time.Duration { return e.config.Lease / 3 }
 
 // warm takes in which models a worker has loaded.
 func (e *engine) warm(w *worker, models []WarmModel) {
@@ -144,8 +148,7 @@ func (e *engine) reclaim(wt *waiter) {
 
 // assign claims the job for the waiter. It reports false for a stale ticket.
 func (e *engine) assign(wt *waiter, job *Job) bool {
-	if ent := e.jobs[job.ID]; ent != nil {
-		ent.passed = job
+	if e.inHand(job) {
 		return false
 	}
 	w := wt.worker
@@ -357,51 +360,6 @@ func (e *engine) wakeReady() {
 		e.matchGroup(g)
 	}
 }
-
-// attemptOver takes an attempt off its worker's list. told says that the
-// worker has to be told: it was not its own doing.
-func (e *engine) attemptOver(was *Job, told bool) {
-	w := e.workers[was.Worker]
-	if w == nil {
-		return
-	}
-	delete(w.running, was.Claim)
-	w.FreeSlots = min(w.Capabilities.Slots, w.FreeSlots+1)
-	if told {
-		w.loses(Claim{was.ID, was.Claim})
-	}
-}
-
-// judgeLost decides about a claim that the store would not renew. One that
-// completed meanwhile is not lost: its heartbeat was under way (silo #399).
-func (e *engine) judgeLost(j *Job, o *op) (done bool, err error) {
-	if !o.fresh {
-		return true, ErrGuard // so says the store: see what it has
-	}
-	if j.Claim != o.claim || j.Worker != o.worker || j.State != StateRunning && j.State != StateValidating && j.State != StateCompleted {
-		e.claimLost(Claim{o.id, o.claim}, o.worker)
-	}
-	return true, nil
-}
-
-// claimLost is a claim that is not current, as its worker will be told.
-func (e *engine) claimLost(c Claim, id WorkerID) {
-	if w := e.workers[id]; w != nil {
-		delete(w.running, c.Claim)
-		w.loses(c)
-	}
-}
-
-// loses keeps a claim for the worker to be told. One that does not ask for long
-// is told of the last: it hears of the others when it names them.
-func (w *worker) loses(c Claim) {
-	w.lost = append(w.lost, c)
-	if most := max(w.Capabilities.Slots, minLost); len(w.lost) >= 2*most {
-		w.lost = slices.Clone(w.lost[len(w.lost)-most:])
-	}
-}
-
-const minLost = 64
 
 func (e *engine) sortedWorkers() []*worker {
 	return slices.SortedFunc(maps.Values(e.workers), func(a, b *worker) int {

@@ -18,7 +18,7 @@ const (
 	opCancel
 	opAcknowledge
 	opTime // due or lapsed
-	opLost // a claim that could not be renewed: lost, or completed meanwhile
+	opLost // a claim that could not be renewed, or is not named: lost, or completed meanwhile
 	opExplain
 )
 
