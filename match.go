@@ -95,22 +95,6 @@ type worker struct {
 	lost     []Claim // to be told with the next heartbeat
 }
 
-// waiter is a blocked claim: one free slot of a worker.
-type waiter struct {
-	call   *call
-	worker *worker
-	claim  ClaimID
-	places []waiterPlace
-
-	abandoned bool
-}
-
-type waiterPlace struct {
-	list *list.List
-	el   *list.Element
-	warm string // the model that it is for; "": it is class.waiting
-}
-
 // matcher joins tickets and workers. It knows who fits what and who waits.
 type matcher struct {
 	scheduler Scheduler
@@ -259,41 +243,6 @@ func (m *matcher) leave(w *worker) []*waiter {
 		m.order = slices.DeleteFunc(m.order, func(o *class) bool { return o == c })
 	}
 	return waiting
-}
-
-// wait blocks a claim until a ticket comes for it.
-func (m *matcher) wait(wt *waiter) {
-	w := wt.worker
-	w.waits = append(w.waits, wt)
-	add := func(l *list.List, warm string) { wt.places = append(wt.places, waiterPlace{l, l.PushBack(wt), warm}) }
-	add(w.class.waiting, "")
-	for _, r := range w.Warm {
-		l := w.class.warm[r.Model]
-		if l == nil {
-			l = list.New()
-			w.class.warm[r.Model] = l
-		}
-		add(l, r.Model)
-	}
-}
-
-func (m *matcher) unwait(wt *waiter) {
-	wt.worker.waits = slices.DeleteFunc(wt.worker.waits, func(o *waiter) bool { return o == wt })
-	for _, p := range wt.places {
-		p.list.Remove(p.el)
-		if p.list.Len() == 0 && p.warm != "" {
-			delete(wt.worker.class.warm, p.warm)
-		}
-	}
-	wt.places = nil
-}
-
-// rewait files the worker's blocked claims anew after its warm models changed.
-func (m *matcher) rewait(w *worker) {
-	for _, wt := range slices.Clone(w.waits) {
-		m.unwait(wt)
-		m.wait(wt)
-	}
 }
 
 // pick takes the best ticket for a worker out of the index, or returns nil.
