@@ -26,12 +26,15 @@ type clock struct {
 	looked time.Time     // when it last did; zero: never
 	trip   time.Duration // how long that took
 	seen   time.Duration // how far ahead the store's clock was
-	jumped time.Duration // by how much it has jumped, until jump is dealt with
+	jumped time.Duration // by how much it has jumped, until that is dealt with
+	after  JobID         // as far as it is
 }
 
 // slew is how fast a queue follows a store's clock that has jumped or drifts,
-// in parts of the time that passes: what was to last a minute lasts no less than
-// nine tenths of it, and little more than a minute.
+// in parts of the time between two looks: what was to last a minute lasts no less
+// than nine tenths of it, and little more than a minute. Where looks fail, time
+// passes that counts no more than the slack: or one look after an hour would move
+// the queue's time by minutes.
 const slew = 10
 
 func (c *clock) now() Instant {
@@ -53,9 +56,9 @@ func (c *clock) look(ctx context.Context, store Clock, slack time.Duration) erro
 		c.ahead.Store(int64(seen / time.Microsecond))
 	} else {
 		if jump := seen - c.seen; jump.Abs() > slack+(trip+c.trip)/2 {
-			c.jumped = jump
+			c.jumped, c.after = jump, JobID{}
 		}
-		most := int64(asked.Sub(c.looked)/time.Microsecond) / slew
+		most := int64(min(asked.Sub(c.looked), slack)/time.Microsecond) / slew
 		ahead := c.ahead.Load()
 		c.ahead.Store(ahead + max(-most, min(most, int64(seen/time.Microsecond)-ahead)))
 	}
@@ -90,17 +93,16 @@ func (q *Queue) lapsed(ctx context.Context, n int) ([]*Job, error) {
 
 // renewAll starts the leases anew that a jump of the store's clock has moved:
 // those that it ended when it went forward, and those that it made longer, of
-// all that run, when it went back.
+// all that run, when it went back. After an error the next call goes on.
 func (q *Queue) renewAll(ctx context.Context, jump time.Duration) error {
 	const page = 1000
-	var after JobID
 	for {
 		var jobs []*Job
 		var err error
 		if jump > 0 {
 			jobs, err = q.config.Store.Lapsed(ctx, page)
 		} else {
-			jobs, err = q.config.Store.List(ctx, Filter{State: StateRunning}, after, page)
+			jobs, err = q.config.Store.List(ctx, Filter{State: StateRunning}, q.clock.after, page)
 		}
 		if err != nil || len(jobs) == 0 {
 			return err
@@ -115,6 +117,6 @@ func (q *Queue) renewAll(ctx context.Context, jump time.Duration) error {
 		if len(jobs) < page {
 			return nil
 		}
-		after = jobs[len(jobs)-1].ID
+		q.clock.after = jobs[len(jobs)-1].ID
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,11 +26,14 @@ func (slow) Due(context.Context, consign.Instant, int) ([]*consign.Job, consign.
 // stale is a slow store that shows each job as it was first seen running.
 type stale struct {
 	slow
+	mu   *sync.Mutex
 	seen map[consign.JobID]*consign.Job
 }
 
 func (s stale) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, error) {
 	jobs, err := s.Store.Jobs(ctx, ids)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range jobs {
 		if old := s.seen[ids[i]]; old != nil {
 			jobs[i] = old
@@ -40,6 +44,8 @@ func (s stale) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, e
 
 func (s stale) Page(ctx context.Context, lane string, shards uint16, after consign.Place, n int) ([]*consign.Job, error) {
 	jobs, err := s.Store.Page(ctx, lane, shards, after, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range jobs {
 		if old := s.seen[jobs[i].ID]; old != nil {
 			job := *jobs[i]
@@ -51,11 +57,13 @@ func (s stale) Page(ctx context.Context, lane string, shards uint16, after consi
 }
 
 func (s stale) Apply(ctx context.Context, changes []consign.Change) ([]error, error) {
+	s.mu.Lock()
 	for _, c := range changes {
 		if c.Job != nil && c.Job.State == consign.StateRunning && s.seen[c.Job.ID] == nil {
 			s.seen[c.Job.ID] = c.Job
 		}
 	}
+	s.mu.Unlock()
 	return s.Store.Apply(ctx, changes)
 }
 
@@ -184,7 +192,7 @@ func TestEndedElsewhereMutant(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := memdb.New()
-				if err := elsewhereOn(t, stale{slow{s}, map[consign.JobID]*consign.Job{}}, s, c.deadline, c.run); err == nil {
+				if err := elsewhereOn(t, stale{slow{s}, &sync.Mutex{}, map[consign.JobID]*consign.Job{}}, s, c.deadline, c.run); err == nil {
 					t.Error("a queue that sees the past passes")
 				}
 			})

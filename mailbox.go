@@ -351,18 +351,21 @@ func (q *Queue) ask(ctx context.Context, make func(*call) input) (reply, error) 
 	return q.await(ctx, c)
 }
 
+// await waits for the reply. One that has come counts, whatever else is over.
 func (q *Queue) await(ctx context.Context, c *call) (reply, error) {
+	var err error
 	select {
 	case r := <-c.reply:
 		return q.received(c, r)
 	case <-ctx.Done():
-		return reply{}, ctx.Err()
+		err = ctx.Err()
 	case <-q.ended:
-		select {
-		case r := <-c.reply:
-			return q.received(c, r)
-		default:
-			return reply{}, ErrClosed
-		}
+		err = ErrClosed
+	}
+	select {
+	case r := <-c.reply:
+		return q.received(c, r)
+	default:
+		return reply{}, err
 	}
 }

@@ -54,7 +54,8 @@ func (v *Vault) RotateKey(ctx context.Context) error {
 // Secret returns 32 bytes for a purpose of the queue, such as to sign its
 // webhooks: HKDF-Expand of 32 random bytes that the vault keeps, with SHA-256 and
 // the info "consign/vault/secret/v1" || purpose. It is the same wherever the
-// vault's medium is opened, whatever is rotated.
+// vault's medium is opened, whatever is rotated. Where several processes made the
+// vault at once they agree after their next Names, so ask when it is needed.
 func (v *Vault) Secret(purpose string) []byte {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -129,6 +130,9 @@ func (v *Vault) loadOwn(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if root == nil { // never secrets that follow from nothing
+		root = v.root
+	}
 	v.own, v.names, v.root, v.read = own, names, root, records
 	return nil
 }

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/consignq/consign"
@@ -65,5 +66,26 @@ func TestSecretsAreShared(t *testing.T) {
 		if !bytes.Equal(one.Secret("webhook"), two.Secret("webhook")) {
 			t.Error("two processes have two secrets")
 		}
+	}
+}
+
+// A vault whose medium has lost what secrets follow from keeps those that it has.
+func TestSecretsFollowFromSomething(t *testing.T) {
+	s := &memory{jobs: make(map[consign.JobID][]Record)}
+	v, err := New(t.Context(), s, NewKEK(), Config{})
+	check(t, err)
+	first := v.Secret("webhook")
+	for _, r := range slices.Clone(s.jobs[consign.JobID{}]) {
+		if r.name() != "" {
+			check(t, s.Delete(t.Context(), []Record{r}))
+		}
+	}
+	names, err := v.Names(t.Context())
+	check(t, err)
+	if len(names) != 0 {
+		t.Fatalf("it is still called %q", names)
+	}
+	if !bytes.Equal(v.Secret("webhook"), first) {
+		t.Error("its secrets follow from something else")
 	}
 }

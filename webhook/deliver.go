@@ -101,7 +101,7 @@ func (s *Sender) deliver(ctx context.Context, d consign.Delivery, taken consign.
 	default:
 		wait := s.cfg.Schedule[d.Tries]
 		log.Info("webhook: not delivered, it is tried again", "after", wait, "error", outcome)
-		docs = append(docs, entry(d, time.Now().Add(wait)))
+		docs = append(docs, entry(d, s.now().Add(wait)))
 	}
 	if err := s.write(ctx, docs...); err != nil && !errors.Is(err, consign.ErrVersion) && ctx.Err() == nil {
 		log.Warn("webhook: the outbox cannot be written, the message comes again", "error", err)

@@ -17,11 +17,11 @@ const seedSize = 32
 
 // Keys returns what an account checks its webhooks with, in the text forms of
 // Standard Webhooks. The secret, of v1, is "whsec_" and the base64 of
-// HMAC-SHA256(Seed, "consign/webhook/v1" || account): it is for that account
+// HMAC-SHA256(Seed(), "consign/webhook/v1" || account): it is for that account
 // alone. The public key, of v1a, is "whpk_" and the base64 of the queue's, or "" for
 // a queue whose key is not ed25519.
 func (s *Sender) Keys(account string) (secretKey, publicKey string) {
-	secretKey = "whsec_" + base64.StdEncoding.EncodeToString(secret(s.cfg.Seed, account))
+	secretKey = "whsec_" + base64.StdEncoding.EncodeToString(secret(s.cfg.Seed(), account))
 	if queue := s.cfg.Identity.Public(); queue.Algorithm() == sign.Ed25519 {
 		publicKey = "whpk_" + base64.StdEncoding.EncodeToString(queue.Bytes())
 	}
@@ -39,7 +39,7 @@ func secret(seed []byte, account string) []byte {
 func (c *Config) signed(account, id string, body []byte, now time.Time) (http.Header, error) {
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	message := []byte(id + "." + timestamp + "." + string(body))
-	mac := hmac.New(sha256.New, secret(c.Seed, account))
+	mac := hmac.New(sha256.New, secret(c.Seed(), account))
 	mac.Write(message)
 	signature := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	if c.Identity.Public().Algorithm() == sign.Ed25519 {

@@ -83,7 +83,10 @@ type round struct {
 // look sweeps the outbox: all of it now and then, in between what has come due
 // since the last sweep, with a minute for clocks that differ.
 func (r *round) look(ctx context.Context) error {
-	now, from := time.Now(), ""
+	if err := r.readClock(ctx); err != nil {
+		return err
+	}
+	now, from := r.now(), ""
 	if !r.swept.IsZero() && now.Sub(r.all) < whole {
 		from = consign.OutboxKey(consign.At(r.swept.Add(-time.Minute)), "", consign.JobID{})[:minuteSize]
 	} else {
@@ -104,7 +107,7 @@ func (r *round) sweep(ctx context.Context, after string) (failed error) {
 		if err != nil {
 			return err
 		}
-		now := consign.At(time.Now())
+		now := consign.At(r.now())
 		minute := consign.OutboxKey(now, "", consign.JobID{})[:minuteSize]
 		more := len(docs) == size
 		for _, doc := range docs {
@@ -179,7 +182,7 @@ func (r *round) turn(ctx context.Context, account, after string) (next string, e
 		if err != nil {
 			return after, err
 		}
-		due := consign.OutboxKey(consign.At(time.Now())+1, account, consign.JobID{})
+		due := consign.OutboxKey(consign.At(r.now())+1, account, consign.JobID{})
 		for _, doc := range docs {
 			if len(doc.Key) != keySize { // a sweep drops it
 				after = doc.Key
@@ -246,7 +249,7 @@ func (r *round) start(ctx context.Context, d consign.Delivery, doc consign.Doc) 
 // long as a try may take. It returns nil where another one was faster.
 func (s *Sender) take(ctx context.Context, d *consign.Delivery, doc consign.Doc) (taken *consign.Doc, err error) {
 	d.Tries++
-	next := entry(*d, time.Now().Add(s.cfg.Timeout+grace))
+	next := entry(*d, s.now().Add(s.cfg.Timeout+grace))
 	err = s.write(ctx, remove(doc), next)
 	if errors.Is(err, consign.ErrVersion) {
 		return nil, nil

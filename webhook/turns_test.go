@@ -285,3 +285,51 @@ func TestLogsNameTheHostAlone(t *testing.T) {
 		}
 	})
 }
+
+// ahead is an outbox whose store has another clock than the machine.
+type ahead struct {
+	*outbox
+	by time.Duration
+}
+
+func (s *ahead) Now(context.Context) (consign.Instant, error) {
+	return consign.At(time.Now().Add(s.by)), nil
+}
+
+// Messages go out by the store's clock, which they were written by, with the
+// first sweep and with later ones.
+func TestMessagesGoByTheStoresClock(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, 0, time.Hour} {
+		t.Run(by.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &ahead{outbox: &outbox{Store: memdb.New()}, by: by}
+				var calls atomic.Int64
+				sender, err := New(Config{Store: s, Identity: identity, Seed: seed})
+				if err != nil {
+					t.Fatal(err)
+				}
+				sender.client.Transport = tripper(func(*http.Request) (int, error) {
+					calls.Add(1)
+					return http.StatusServiceUnavailable, nil
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error)
+				go func() { ended <- sender.Run(ctx) }()
+				for n := range int64(2) {
+					time.Sleep(10*time.Second + time.Millisecond)
+					s.put(t, "acme", "https://submitter.test/", time.Now().Add(by))
+					time.Sleep(poll)
+					if got := calls.Load(); got != 1+2*n {
+						t.Errorf("%d calls a second after message %d, want %d", got, n+1, 1+2*n)
+					}
+					time.Sleep(5 * time.Second) // its second try
+					if got := calls.Load(); got != 2+2*n {
+						t.Errorf("%d calls after another try of message %d, want %d", got, n+1, 2+2*n)
+					}
+				}
+				cancel()
+				<-ended
+			})
+		})
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -35,10 +36,10 @@ type Config struct {
 	Store consign.Store
 	// Identity is the queue's own: it signs messages.
 	Identity *sign.Identity
-	// Seed is what the accounts' secrets follow from, at least 32 random bytes
-	// that all Senders of a queue have: vault.Vault.Secret("webhook"), where there
-	// is a vault.
-	Seed []byte
+	// Seed returns what the accounts' secrets follow from, at least 32 random
+	// bytes that all Senders of a queue have: Secret("webhook") of the vault,
+	// where there is one. It is asked for each message.
+	Seed func() []byte
 
 	// Schedule is how long to wait before each try, counted from the one
 	// before. Defaults to 0 s, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h,
@@ -79,8 +80,8 @@ func (c *Config) validate() error {
 		return bad("Store", "is nil", "give the queue's store")
 	case c.Identity == nil || c.Identity.Public().Algorithm() == "":
 		return bad("Identity", "is empty", "give the queue's identity")
-	case len(c.Seed) < seedSize:
-		return bad("Seed", fmt.Sprintf("has %d bytes", len(c.Seed)), "give 32 random bytes, as Secret of a vault")
+	case c.Seed == nil || len(c.Seed()) < seedSize:
+		return bad("Seed", fmt.Sprintf("is nil or returns less than %d bytes", seedSize), "give 32 random bytes, as Secret of a vault")
 	case c.Timeout < 0 || slices.ContainsFunc(c.Schedule, func(d time.Duration) bool { return d < 0 }):
 		return bad("Schedule", "or Timeout is negative", "give times of zero or more")
 	}
@@ -92,6 +93,7 @@ type Sender struct {
 	cfg    Config
 	client *http.Client
 	turns  turns
+	ahead  atomic.Int64 // how far the store's clock is, in nanoseconds
 }
 
 // New checks the configuration. It returns a *consign.FieldError for a bad one,
@@ -156,6 +158,22 @@ func (s *Sender) Run(ctx context.Context) error {
 			turn = s.turns.ended
 		}
 	}
+}
+
+// now is the time by which the outbox goes: the store's, where it has a clock of
+// its own, since the queues that fill it go by that.
+func (s *Sender) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+func (s *Sender) readClock(ctx context.Context) error {
+	clock, own := s.cfg.Store.(consign.Clock)
+	if !own {
+		return nil
+	}
+	there, err := clock.Now(ctx)
+	if err == nil {
+		s.ahead.Store(int64(there.Sub(consign.At(time.Now()))))
+	}
+	return err
 }
 
 // Enable calls a URL again that has answered 410 Gone, before the three days

@@ -27,7 +27,7 @@ import (
 
 var (
 	identity = sign.FromEd25519Seed([32]byte{'q'})
-	seed     = []byte("thirty-two bytes, random or not.")
+	seed     = func() []byte { return []byte("thirty-two bytes, random or not.") }
 )
 
 // endpoint is a submitter's server, in a bubble of time.
@@ -403,7 +403,7 @@ func TestConfig(t *testing.T) {
 	for field, c := range map[string]Config{
 		"Store":    {Identity: identity},
 		"Identity": {Store: memdb.New()},
-		"Seed":     {Store: memdb.New(), Identity: identity, Seed: make([]byte, 31)},
+		"Seed":     {Store: memdb.New(), Identity: identity, Seed: func() []byte { return make([]byte, 31) }},
 		"Schedule": {Store: memdb.New(), Identity: identity, Seed: seed, Schedule: []time.Duration{-1}},
 	} {
 		_, err := New(c)

@@ -93,7 +93,8 @@ func (o *options) sender(store consign.Store, identity *sign.Identity, keys *vau
 	case !o.webhooks:
 		return nil, nil
 	}
-	return webhook.New(webhook.Config{Store: store, Identity: identity, Seed: keys.Secret("webhook"), AnyAddress: o.anywhere, Logger: o.log})
+	seed := func() []byte { return keys.Secret("webhook") }
+	return webhook.New(webhook.Config{Store: store, Identity: identity, Seed: seed, AnyAddress: o.anywhere, Logger: o.log})
 }
 
 func parse(args []string) (o options, err error) {

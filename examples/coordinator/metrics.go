@@ -95,6 +95,7 @@ type counted struct {
 type countedShared struct {
 	counted
 	consign.Notifier
+	consign.Clock
 }
 
 // Apply implements consign.Store.

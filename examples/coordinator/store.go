@@ -53,7 +53,7 @@ func openStore(ctx context.Context, name string, m *metrics, log *slog.Logger) (
 			pool.Close()
 			return nil, err
 		}
-		return &database{store: &countedShared{counted{s, m}, s}, keys: keys, close: pool.Close}, nil
+		return &database{store: &countedShared{counted{s, m}, s, s}, keys: keys, close: pool.Close}, nil
 	}
 	return nil, cli.FieldError("store", "is "+storeKind(name), "say memdb, sqlite:PATH or postgres:DSN, as in postgres:postgres://user@host/database")
 }

@@ -44,7 +44,7 @@ func TestStandardWebhooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := webhook.New(webhook.Config{Store: store, Identity: identity, Seed: make([]byte, 32), AnyAddress: true})
+	s, err := webhook.New(webhook.Config{Store: store, Identity: identity, Seed: func() []byte { return make([]byte, 32) }, AnyAddress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
