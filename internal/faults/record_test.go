@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,11 +35,16 @@ type recordedSession struct {
 	record func(call)
 
 	mu   sync.Mutex
-	lost int64 // when the first claim began whose answer may be one that comes later; zero: none
+	lost int64  // when the first claim began whose answer may be one that comes later; zero: none
+	owed []call // claims that were refused, of the last seconds
 }
+
+// owedFor is how long the answer to one call may be on its way to another.
+const owedFor = int64(5 * time.Second)
 
 func (s *recordedSession) Claim(ctx context.Context) (consign.Assignment, error) {
 	began := now()
+	refused := call{Began: began}
 	a, err := s.Session.Claim(ctx)
 	s.mu.Lock()
 	if outcomeOf(err) == unknown && !errors.Is(err, consign.ErrSession) && !errors.Is(err, consign.ErrBusy) && s.lost == 0 {
@@ -46,6 +52,16 @@ func (s *recordedSession) Claim(ctx context.Context) (consign.Assignment, error)
 	}
 	if s.lost != 0 {
 		began = min(began, s.lost)
+	}
+	// Calls travel together, and it does not matter which gets which answer: one
+	// that was refused may have left the job that it asked for to a later one.
+	s.owed = slices.DeleteFunc(s.owed, func(c call) bool { return c.Ended < now()-owedFor })
+	for _, c := range s.owed {
+		began = min(began, c.Began)
+	}
+	if err != nil {
+		refused.Ended = now()
+		s.owed = append(s.owed, refused)
 	}
 	s.mu.Unlock()
 	if err == nil {
