@@ -91,48 +91,53 @@ func burnDown(b *testing.B, jobs, queues int, c consign.Config) {
 			all, stops = append(all, q), append(stops, stop)
 		}
 		submitAll(b, all[0], requests(jobs))
-		ctx, cancel := context.WithCancel(b.Context())
-		var group sync.WaitGroup
-		var left atomic.Int64
-		left.Store(int64(jobs))
 		meter.start(b)
 		b.StartTimer()
-		for i := range workers {
-			id := identity(uint64(i))
-			s, err := openSession(ctx, all[i%queues], id, slots)
-			if err != nil {
-				b.Fatal(err)
-			}
-			for range slots {
-				group.Go(func() {
-					for {
-						a, err := s.Claim(ctx)
-						if err != nil {
-							if !errors.Is(err, context.Canceled) {
-								b.Error(err)
-							}
-							return
-						}
-						if err := s.Complete(context.Background(), completion(b, id, &a, 1)); err != nil {
-							b.Error(err)
-						}
-						if left.Add(-1) == 0 {
-							cancel()
-						}
-					}
-				})
-			}
-		}
-		group.Wait()
+		work(b, all, jobs, workers, slots)
 		b.StopTimer()
 		meter.stop(b)
-		cancel()
 		for _, stop := range stops {
 			stop()
 		}
 		b.StartTimer()
 	}
 	meter.report(b, b.N*jobs)
+}
+
+// work has workers, spread over the coordinators, complete that many jobs.
+func work(b *testing.B, coordinators []*consign.Queue, jobs, workers, slots int) {
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(jobs))
+	var group sync.WaitGroup
+	for i := range workers {
+		id := identity(uint64(i))
+		s, err := openSession(ctx, coordinators[i%len(coordinators)], id, slots)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range slots {
+			group.Go(func() {
+				for left.Load() > 0 {
+					a, err := s.Claim(ctx)
+					if err != nil {
+						if !errors.Is(err, context.Canceled) {
+							b.Error(err)
+						}
+						return
+					}
+					if err := s.Complete(context.Background(), completion(b, id, &a, 1)); err != nil {
+						b.Error(err)
+					}
+					if left.Add(-1) == 0 {
+						cancel()
+					}
+				}
+			})
+		}
+	}
+	group.Wait()
 }
 
 // walBytes is how much the server has logged so far.

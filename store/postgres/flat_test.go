@@ -2,13 +2,10 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,7 +55,7 @@ func flat(b *testing.B, waiting, ended int) {
 		submitAll(b, q, requests(jobs))
 		meter.start(b)
 		b.StartTimer()
-		work(b, q, jobs, workers, slots)
+		work(b, []*consign.Queue{q}, jobs, workers, slots)
 		b.StopTimer()
 		meter.stop(b)
 		stop()
@@ -77,43 +74,7 @@ func flat(b *testing.B, waiting, ended int) {
 
 func seeAJobThrough(b *testing.B, q *consign.Queue) {
 	submitAll(b, q, requests(2))
-	work(b, q, 1, 1, 1)
-}
-
-// work has workers complete that many jobs.
-func work(b *testing.B, q *consign.Queue, jobs, workers, slots int) {
-	ctx, cancel := context.WithCancel(b.Context())
-	defer cancel()
-	var left atomic.Int64
-	left.Store(int64(jobs))
-	var group sync.WaitGroup
-	for i := range workers {
-		id := identity(uint64(i))
-		s, err := openSession(ctx, q, id, slots)
-		if err != nil {
-			b.Fatal(err)
-		}
-		for range slots {
-			group.Go(func() {
-				for left.Load() > 0 {
-					a, err := s.Claim(ctx)
-					if err != nil {
-						if !errors.Is(err, context.Canceled) {
-							b.Error(err)
-						}
-						return
-					}
-					if err := s.Complete(context.Background(), completion(b, id, &a, 1)); err != nil {
-						b.Error(err)
-					}
-					if left.Add(-1) == 0 {
-						cancel()
-					}
-				}
-			})
-		}
-	}
-	group.Wait()
+	work(b, []*consign.Queue{q}, 1, 1, 1)
 }
 
 // load adds jobs that wait behind all others, and jobs that have ended with
