@@ -157,17 +157,22 @@ func (l *load) stopSubmits() {
 	l.jobs.Wait()
 }
 
-// moves waits until jobs are submitted and completed. Where a bug is planted
-// nothing may move any more, which is not what is to be found.
+// moves waits until so many jobs are submitted and completed. Where a bug is
+// planted nothing may move any more, which is not what is to be found.
 func (l *load) moves(t *testing.T, n int) {
 	t.Helper()
-	within := time.Minute
+	within := time.Minute // for each step forward
 	if l.plant != none {
 		within = 5 * time.Second
 	}
-	submits, completions := l.history.count(submit), l.history.count(complete)
-	for began := time.Now(); l.history.count(submit) < submits+n || l.history.count(complete) < completions+n; sleep(l.ctx, 5*time.Millisecond) {
-		if time.Since(began) > within {
+	submits, completions := l.history.count(submit)+n, l.history.count(complete)+n
+	moved, left := time.Now(), 2*n
+	for left > 0 {
+		sleep(l.ctx, 5*time.Millisecond)
+		now := max(0, submits-l.history.count(submit)) + max(0, completions-l.history.count(complete))
+		if now < left {
+			moved, left = time.Now(), now
+		} else if time.Since(moved) > within {
 			if l.plant == none {
 				t.Fatal("nothing moves")
 			}
