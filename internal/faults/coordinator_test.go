@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/consignq/consign/store/postgres"
 	"github.com/consignq/consign/store/sqlite"
 	"github.com/consignq/consign/transport/longpoll"
+	"github.com/consignq/consign/transport/websocket"
 	"github.com/consignq/consign/vault"
 )
 
@@ -32,7 +34,7 @@ import (
 type coordinator struct {
 	SQLite string // the file
 	DSN    string // of PostgreSQL; with neither the queue is in memory
-	Vault  string // the folder; empty: none
+	Vault  string // a folder, a file that ends in .db, or a DSN; empty: none
 	KEK    string // the file of its keys
 	Lease  time.Duration
 	Plant  mutant // the bug that is in it; empty: none
@@ -64,12 +66,49 @@ func (c *coordinator) open(ctx context.Context) (_ consign.Store, closer func(),
 	return memdb.New(), func() {}, nil
 }
 
-func (c *coordinator) openVault(s consign.Store, now func() time.Time) (*vault.Vault, error) {
+func (c *coordinator) openVault(ctx context.Context, s consign.Store, now func() time.Time) (*vault.Vault, error) {
 	kek, err := vault.KEKFromFile(c.KEK)
 	if err != nil {
 		return nil, err
 	}
-	return vault.Open(c.Vault, kek, vault.Config{Store: s, Now: now, Logger: quiet()})
+	config := vault.Config{Store: s, Now: now, Logger: quiet()}
+	var storage vault.Storage
+	switch {
+	case c.DSN != "":
+		storage, err = openSharedVault(ctx, c.Vault)
+	case filepath.Ext(c.Vault) == ".db":
+		storage, err = sqlite.OpenVault(ctx, c.Vault)
+	default:
+		return vault.Open(c.Vault, kek, config)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return vault.New(ctx, storage, kek, config)
+}
+
+// sharedVault is a vault on PostgreSQL with a pool of its own.
+type sharedVault struct {
+	*postgres.Vault
+	pool *pgxpool.Pool
+}
+
+func openSharedVault(ctx context.Context, dsn string) (*sharedVault, error) {
+	pool, err := pgxpool.New(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	v, err := postgres.NewVault(ctx, pool, postgres.Config{Schema: schema + "_vault"})
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &sharedVault{v, pool}, nil
+}
+
+func (v *sharedVault) Close() error {
+	v.pool.Close()
+	return nil
 }
 
 // identity is every coordinator's: together they are one queue.
@@ -90,7 +129,7 @@ func (c *coordinator) serve(ctx context.Context) (*served, error) {
 	config := consign.Config{Store: c.Plant.store(store), Identity: identity(), Lease: c.Lease, MaxAttempts: 1000,
 		BackoffBase: 10 * time.Millisecond, BackoffMax: 100 * time.Millisecond, DrainTimeout: time.Second, Logger: quiet()}
 	if c.Vault != "" {
-		v, err := c.openVault(store, nil)
+		v, err := c.openVault(ctx, store, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -106,16 +145,24 @@ func (c *coordinator) serve(ctx context.Context) (*served, error) {
 		return nil, err
 	}
 	submitters := c.Plant.submitter(q.Submitter(longpoll.DefaultAccount))
-	h, err := longpoll.NewHandler(longpoll.Config{Workers: c.Plant.workers(q), Logger: quiet(),
+	workers := c.Plant.workers(q)
+	polls, err := longpoll.NewHandler(longpoll.Config{Workers: workers, Logger: quiet(),
 		Submitters: func(string) consign.SubmitterAPI { return submitters }})
 	if err != nil {
 		return nil, err
 	}
+	sockets, err := websocket.NewHandler(websocket.Config{Workers: workers, Logger: quiet(), Silence: 3 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", polls)
+	mux.Handle("GET "+websocket.Path, sockets)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	running, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
@@ -126,6 +173,7 @@ func (c *coordinator) serve(ctx context.Context) (*served, error) {
 	return &served{addr: listener.Addr().String(), store: store, stop: func() {
 		cancel()
 		_ = server.Close()
+		sockets.Close()
 		<-ended
 		if v, ok := config.Vault.(*vault.Vault); ok {
 			_ = v.Close()

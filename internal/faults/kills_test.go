@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,20 +19,22 @@ import (
 	"github.com/consignq/consign/internal/testkit/pgtest"
 )
 
-// sqliteKills kills whole queues on SQLite, with a vault beside each, n times
-// while workers are in the middle of their jobs.
+// sqliteKills kills whole queues on SQLite, with a vault beside each, by turns in
+// a folder and in a file, n times while workers are in the middle of their jobs.
 func sqliteKills(t *testing.T, n int, plant mutant) *verdict {
 	const most = 50 // of one queue, since all of its jobs are looked at after each
 	all := &verdict{}
-	for ; n > 0; n -= most {
-		all.add(killQueue(t, min(n, most), plant))
+	for vaults := []string{"vault", "vault.db"}; n > 0; vaults[0], vaults[1] = vaults[1], vaults[0] {
+		part := min((n+1)/2, most)
+		all.add(killQueue(t, part, vaults[0], plant))
+		n -= part
 	}
 	return all
 }
 
-func killQueue(t *testing.T, n int, plant mutant) *verdict {
+func killQueue(t *testing.T, n int, vault string, plant mutant) *verdict {
 	dir := t.TempDir()
-	c := coordinator{SQLite: filepath.Join(dir, "queue.db"), Vault: filepath.Join(dir, "vault"), KEK: filepath.Join(dir, "kek"), Lease: 2 * time.Second, Plant: plant}
+	c := coordinator{SQLite: filepath.Join(dir, "queue.db"), Vault: filepath.Join(dir, vault), KEK: filepath.Join(dir, "kek"), Lease: 2 * time.Second, Plant: plant}
 	process, addr := startCoordinator(t, c)
 	b := newBalancer(addr)
 	l := start(t, b, 12, 3, consign.CustodyTransit, plant)
@@ -42,14 +45,8 @@ func killQueue(t *testing.T, n int, plant mutant) *verdict {
 		l.moves(t, 10)
 		sleep(l.ctx, time.Duration(random.IntN(50))*time.Millisecond)
 		process.kill()
-		missing, kept, err := keys(c, 2*time.Hour)
-		if err != nil {
-			t.Error(err)
-		}
-		if missing+kept > 0 {
-			keyless += missing + kept
-			example = fmt.Sprintf("%d jobs without their key, %d keys without a job that needs it", missing, kept)
-		}
+		wrong, said := keys(t, c)
+		keyless, example = keyless+wrong, cmp.Or(example, said)
 		process, addr = startCoordinator(t, c)
 		b.set(0, addr)
 	}
@@ -57,30 +54,30 @@ func killQueue(t *testing.T, n int, plant mutant) *verdict {
 	_ = process.in.Close() // it ends by itself
 	_ = process.cmd.Wait()
 	v := judged(t, c, l)
-	if v.lost += keyless; v.example == "" {
-		v.example = example
-	}
+	v.lost, v.example = v.lost+keyless, cmp.Or(v.example, example)
 	return v
 }
 
 // keys counts the jobs that still need a key and have none in the vault, and,
-// after a sweep at that time from now, those with a key that they need no more.
-func keys(c coordinator, after time.Duration) (missing, kept int, err error) {
+// after a sweep two hours from now, those with a key that they need no more.
+func keys(t *testing.T, c coordinator) (wrong int, example string) {
+	t.Helper()
 	ctx := context.Background()
 	store, closeStore, err := c.open(ctx)
 	if err != nil {
-		return 0, 0, err
+		t.Fatal(err)
 	}
 	defer closeStore()
-	v, err := c.openVault(store, func() time.Time { return time.Now().Add(after) })
+	v, err := c.openVault(ctx, store, func() time.Time { return time.Now().Add(2 * time.Hour) })
 	if err != nil {
-		return 0, 0, err
+		t.Fatal(err)
 	}
 	defer v.Close()
 	if _, err := v.Sweep(ctx); err != nil {
-		return 0, 0, err
+		t.Fatal(err)
 	}
-	err = eachJob(ctx, store, func(j *consign.Job) error {
+	missing, kept := 0, 0
+	if err := eachJob(ctx, store, func(j *consign.Job) error {
 		specs, err := store.Specs(ctx, []consign.JobID{j.ID})
 		if err != nil || specs[0] == nil {
 			return err
@@ -97,8 +94,13 @@ func keys(c coordinator, after time.Duration) (missing, kept int, err error) {
 			kept++
 		}
 		return nil
-	})
-	return missing, kept, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if missing+kept > 0 {
+		example = fmt.Sprintf("%d jobs without their key, %d keys without a job that needs it", missing, kept)
+	}
+	return missing + kept, example
 }
 
 // dsn is the connection string of a server for a pool.
@@ -124,17 +126,19 @@ func postmasterKills(t *testing.T, n int, plant mutant) *verdict {
 	return judged(t, c, l)
 }
 
-// coordinatorKills kills one of three coordinators on one PostgreSQL, n times.
+// coordinatorKills kills one of three coordinators on one PostgreSQL, which has
+// their vault as well, n times.
 func coordinatorKills(t *testing.T, n int, plant mutant) *verdict {
 	const coordinators = 3
-	c := coordinator{DSN: dsn(pgtest.Private(t)), Lease: time.Second, Plant: plant}
+	server := pgtest.Private(t)
+	c := coordinator{DSN: dsn(server), Vault: server.DSN, KEK: filepath.Join(t.TempDir(), "kek"), Lease: time.Second, Plant: plant}
 	var processes [coordinators]*child
 	var addrs [coordinators]string
 	for i := range processes {
 		processes[i], addrs[i] = startCoordinator(t, c)
 	}
 	b := newBalancer(addrs[:]...)
-	l := start(t, b, 12, 6, consign.CustodyPlain, plant)
+	l := start(t, b, 12, 6, consign.CustodyTransit, plant)
 	random := rand.New(rand.NewPCG(seed, 3))
 	for range n {
 		l.moves(t, 10)
@@ -149,7 +153,10 @@ func coordinatorKills(t *testing.T, n int, plant mutant) *verdict {
 	for _, p := range processes {
 		p.kill()
 	}
-	return judged(t, c, l)
+	v := judged(t, c, l)
+	keyless, example := keys(t, c)
+	v.lost, v.example = v.lost+keyless, cmp.Or(v.example, example)
+	return v
 }
 
 // pauses stops workers, which are processes, for longer than their leases, n

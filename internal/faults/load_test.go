@@ -19,6 +19,7 @@ import (
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/transport/longpoll"
+	"github.com/consignq/consign/transport/websocket"
 	"github.com/consignq/consign/worker"
 )
 
@@ -49,8 +50,11 @@ func (b *balancer) client() *http.Client {
 		}}}
 }
 
-func dial(client *http.Client) (consign.SubmitterAPI, consign.WorkerAPI, error) {
-	return longpoll.Dial(longpoll.DialConfig{URL: "http://localhost", Client: client})
+const anyURL = "http://localhost" // a balancer's client goes where that leads
+
+func dialSubmitter(client *http.Client) (consign.SubmitterAPI, error) {
+	api, _, err := longpoll.Dial(longpoll.DialConfig{URL: anyURL, Client: client})
+	return api, err
 }
 
 // load is submitters and workers, and what they were told.
@@ -86,7 +90,7 @@ func start(t *testing.T, b *balancer, submitters, workers int, custody consign.C
 		})
 	}
 	for i := range submitters {
-		api, _, err := dial(b.client())
+		api, err := dialSubmitter(b.client())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +185,8 @@ func (l *load) moves(t *testing.T, n int) {
 	}
 }
 
-// workerTask is a worker that takes a while for each job.
+// workerTask is a worker that takes a while for each job. Every second one is
+// on WebSocket.
 type workerTask struct {
 	Number  int
 	Slots   int
@@ -189,9 +194,17 @@ type workerTask struct {
 	Addr    string // of the queue, for one in a process of its own
 }
 
+func (w *workerTask) dial(client *http.Client) (consign.WorkerAPI, error) {
+	if w.Number%2 == 1 {
+		return websocket.Dial(websocket.DialConfig{URL: anyURL, Client: client, Ping: time.Second})
+	}
+	_, api, err := longpoll.Dial(longpoll.DialConfig{URL: anyURL, Client: client})
+	return api, err
+}
+
 // work runs the worker until ctx is done.
 func (w *workerTask) work(ctx context.Context, client *http.Client, record func(call)) error {
-	_, api, err := dial(client)
+	api, err := w.dial(client)
 	if err != nil {
 		return err
 	}

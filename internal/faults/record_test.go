@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,45 +26,55 @@ func (w *recordedWorkers) Register(ctx context.Context, r consign.Registration) 
 	if err != nil {
 		return nil, err
 	}
-	return &recordedSession{Session: s, record: w.record}, nil
+	return &recordedSession{Session: s, record: w.record, claims: map[*asked]bool{}}, nil
 }
 
 type recordedSession struct {
 	consign.Session
 	record func(call)
 
-	mu   sync.Mutex
-	lost int64  // when the first claim began whose answer may be one that comes later; zero: none
-	owed []call // claims that were refused, of the last seconds
+	mu     sync.Mutex
+	lost   int64           // when the first claim began whose answer may be one that comes later; zero: none
+	claims map[*asked]bool // without an answer, or refused lately
 }
+
+// asked is a call of Claim. Calls travel together, and it does not matter which
+// gets which answer: one that began later may get the job that was handed out
+// for this one.
+type asked struct{ since, refused int64 }
 
 // owedFor is how long the answer to one call may be on its way to another.
 const owedFor = int64(5 * time.Second)
 
 func (s *recordedSession) Claim(ctx context.Context) (consign.Assignment, error) {
 	began := now()
-	refused := call{Began: began}
-	a, err := s.Session.Claim(ctx)
+	mine := &asked{since: began}
 	s.mu.Lock()
-	if outcomeOf(err) == unknown && !errors.Is(err, consign.ErrSession) && !errors.Is(err, consign.ErrBusy) && s.lost == 0 {
-		s.lost = began
+	for other := range s.claims {
+		if other.refused != 0 && other.refused < began-owedFor {
+			delete(s.claims, other)
+		} else {
+			mine.since = min(mine.since, max(other.since, began-owedFor))
+		}
 	}
 	if s.lost != 0 {
-		began = min(began, s.lost)
+		mine.since = min(mine.since, s.lost)
 	}
-	// Calls travel together, and it does not matter which gets which answer: one
-	// that was refused may have left the job that it asked for to a later one.
-	s.owed = slices.DeleteFunc(s.owed, func(c call) bool { return c.Ended < now()-owedFor })
-	for _, c := range s.owed {
-		began = min(began, c.Began)
-	}
-	if err != nil {
-		refused.Ended = now()
-		s.owed = append(s.owed, refused)
-	}
+	s.claims[mine] = true
 	s.mu.Unlock()
+
+	a, err := s.Session.Claim(ctx)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err == nil {
-		s.record(call{Action: claim, Outcome: acknowledged, Job: a.Job, Claim: a.Claim, Began: began, Ended: now()})
+		delete(s.claims, mine)
+		s.record(call{Action: claim, Outcome: acknowledged, Job: a.Job, Claim: a.Claim, Began: mine.since, Ended: now()})
+		return a, nil
+	}
+	mine.refused = now()
+	if outcomeOf(err) == unknown && !errors.Is(err, consign.ErrSession) && !errors.Is(err, consign.ErrBusy) && s.lost == 0 {
+		s.lost = mine.since
 	}
 	return a, err
 }
