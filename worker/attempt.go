@@ -22,21 +22,31 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	sealed *sealedJob // set before the executor runs; nil where the job is plain, or did not open
 
+	reports reporter
+
 	mu      sync.Mutex
-	expires time.Time   // when the lease has certainly ended, by the monotonic clock
-	expiry  *time.Timer // stops the executor then; nil where no lease was told
-	over    bool        // the executor is done: only the answer to its result counts now
-	lost    bool        // the queue said that the claim is not current
+	expires time.Time     // when the lease has certainly ended, by the monotonic clock
+	expiry  *time.Timer   // stops the executor then; nil where no lease was told
+	over    bool          // the executor is done: only the answer to what is returned counts now
+	lost    bool          // the queue said that the claim is not current
+	back    chan struct{} // nil, unless it is given back before the executor is done; closed when it was
 }
 
 // newAttempt starts the lease's count-down. A claim is granted at an unknown
 // time while Claim blocks, at the latest when it returns, which is now.
-func newAttempt(working context.Context, assignment consign.Assignment) *attempt {
+func (r *run) newAttempt(assignment consign.Assignment) *attempt {
 	a := &attempt{Assignment: assignment, claim: consign.Claim{Job: assignment.Job, Claim: assignment.Claim}}
-	a.ctx, a.cancel = context.WithCancelCause(working)
+	a.ctx, a.cancel = context.WithCancelCause(r.working)
 	a.expires = time.Now().Add(a.Lease)
 	if a.Lease > 0 {
 		a.expiry = time.AfterFunc(a.Lease, func() { a.cancel(consign.ErrLeaseLost) })
+	}
+	a.reports.calling = r.calling
+	a.reports.send = func(ctx context.Context, items []consign.ReportItem, last bool) error {
+		if a.sealed != nil {
+			return r.reportSealed(ctx, a, items, last)
+		}
+		return r.reportPlain(ctx, a, items)
 	}
 	return a
 }
@@ -65,16 +75,37 @@ func (a *attempt) lose() {
 	}
 }
 
-// finish ends the executor's part and reports whether the claim may still be
-// current.
-func (a *attempt) finish() bool {
+// finish ends the executor's part, and reports whether the claim may still be
+// current. Where it is being given back it waits for that: then it is not.
+func (a *attempt) finish() (current bool) {
+	a.mu.Lock()
+	a.end()
+	back, current := a.back, !a.lost && a.back == nil
+	a.mu.Unlock()
+	if back != nil {
+		<-back
+	}
+	return current
+}
+
+// giveUp begins to give the claim back, unless the executor is done: then it
+// returns nil, else what is to be closed when the queue has the claim.
+func (a *attempt) giveUp() chan<- struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.over {
+		return nil
+	}
+	a.end()
+	a.back = make(chan struct{})
+	return a.back
+}
+
+func (a *attempt) end() {
 	a.over = true
 	if a.expiry != nil {
 		a.expiry.Stop()
 	}
-	return !a.lost
 }
 
 func (a *attempt) leaseEnd() time.Time {
@@ -91,9 +122,9 @@ type outcome struct {
 	started, finished time.Time
 }
 
-// handle sees a claimed job through to its end.
-func (r *run) handle(assignment consign.Assignment) {
-	a := newAttempt(r.working, assignment)
+// handle sees a claimed job through to its end. The executor runs in the slot's
+// own goroutine; what it does to that is contained, see execute and slot.
+func (r *run) handle(a *attempt) {
 	defer a.cancel(nil)
 	if !r.begin(a) {
 		r.cfg.Logger.Warn("a claim was delivered twice; it runs once", "job", a.Job, "claim", a.Claim)
@@ -102,8 +133,9 @@ func (r *run) handle(assignment consign.Assignment) {
 	}
 	defer r.forget(a)
 	if r.claiming.Err() != nil { // it raced with the shutdown
-		a.finish()
-		r.release(a)
+		if a.finish() {
+			r.release(a)
+		}
 		return
 	}
 	if a.Limit > 0 {
@@ -111,37 +143,22 @@ func (r *run) handle(assignment consign.Assignment) {
 		defer cancel()
 		a.ctx = ctx
 	}
+	o := outcome{err: errGoexit, started: time.Now()}
+	defer r.conclude(a, &o) // even where the executor ends the goroutine
+	r.execute(a, &o)
+}
 
-	reports := newReporter(r.calling, func(ctx context.Context, items []consign.ReportItem, last bool) error {
-		if a.sealed != nil {
-			return r.reportSealed(ctx, a, items, last)
-		}
-		return r.reportPlain(ctx, a, items)
-	})
-	done := make(chan outcome, 1)
-	go r.execute(a, reports, done)
-	var o outcome
-	select {
-	case o = <-done:
-	case <-r.working.Done():
-		// Given back while the executor still unwinds, so that another worker
-		// need not wait for it.
-		a.finish()
-		reports.silence()
-		r.release(a)
-		<-done
-		reports.close(0)
-		return
-	}
-
+// conclude returns what an attempt came to.
+func (r *run) conclude(a *attempt, o *outcome) {
 	current := a.finish()
 	if !current {
-		reports.silence()
+		a.reports.silence()
 	} else if a.sealed != nil && o.err != nil {
-		reports.add(consign.ReportLog, []byte(reason(o.err.Error())))
+		a.reports.add(consign.ReportLog, []byte(reason(o.err.Error())))
 	}
-	reports.close(lastCalls) // previews must not hold the result up
+	a.reports.close(lastCalls) // previews must not hold the result up
 	switch {
+	case a.back != nil: // it was given back
 	case !current:
 		r.cfg.Logger.Warn("lease lost, work stopped", "job", a.Job, "claim", a.Claim)
 	case o.err == nil:
@@ -159,7 +176,26 @@ func (r *run) handle(assignment consign.Assignment) {
 	}
 }
 
-var errLimit = errors.New("worker: the attempt's limit is over")
+// giveBack releases what still runs, once the drain is over, while the
+// executors unwind: another worker need not wait for them.
+func (r *run) giveBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.attempts {
+		if back := a.giveUp(); back != nil {
+			go func() {
+				defer close(back)
+				a.reports.silence()
+				r.release(a)
+			}()
+		}
+	}
+}
+
+var (
+	errLimit  = errors.New("worker: the attempt's limit is over")
+	errGoexit = errors.New("the executor ended its goroutine")
+)
 
 // begin notes that the attempt runs. It reports false where it already does,
 // or did lately: run twice, a claim would have two results.
@@ -188,14 +224,12 @@ func (r *run) forget(a *attempt) {
 }
 
 // execute runs the job and contains what its executor does to itself.
-func (r *run) execute(a *attempt, reports *reporter, done chan<- outcome) {
-	o := outcome{started: time.Now(), err: errors.New("the executor ended its goroutine")}
+func (r *run) execute(a *attempt, o *outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			o.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 		o.finished = time.Now()
-		done <- o
 	}()
 	executor := r.cfg.Executors[a.Kind]
 	if executor == nil {
@@ -208,14 +242,16 @@ func (r *run) execute(a *attempt, reports *reporter, done chan<- outcome) {
 	}
 	payload := a.Payload
 	if sealed {
-		if a.sealed, payload, o.err = r.open(a, o.input); o.err != nil {
+		var err error
+		if a.sealed, payload, err = r.open(a, o.input); err != nil {
+			o.err = err
 			return
 		}
 	}
 	o.Output, o.err = executor.Execute(a.ctx, &Task{
 		Job: a.Job, Kind: a.Kind, Model: a.Model, Tier: a.Tier, Chars: a.Chars,
 		Payload: payload, Comparator: a.Comparator,
-		reports: reports,
+		reports: &a.reports,
 	})
 }
 
@@ -248,7 +284,7 @@ func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem
 
 // complete signs the record and offers the result until the queue has
 // answered. Record and result are the same bytes on every try.
-func (r *run) complete(a *attempt, o outcome) {
+func (r *run) complete(a *attempt, o *outcome) {
 	c, err := r.completion(a, o)
 	if err != nil {
 		r.fail(a, consign.FailTransient, "no record of the result: "+err.Error())
@@ -267,11 +303,11 @@ func (r *run) complete(a *attempt, o outcome) {
 }
 
 // completion seals the result of a sealed job, and signs the record of any.
-func (r *run) completion(a *attempt, o outcome) (consign.Completion, error) {
+func (r *run) completion(a *attempt, o *outcome) (consign.Completion, error) {
 	var value *seal.Comparison
 	if a.sealed != nil {
 		var err error
-		if value, err = a.sealed.seal(&o); err != nil {
+		if value, err = a.sealed.seal(o); err != nil {
 			return consign.Completion{}, err
 		}
 	}
@@ -312,19 +348,21 @@ func (r *run) settle(until context.Context, a *attempt, what string, f func(cont
 // deliver makes a call about a claim until the queue has answered it, keep is
 // over since the lease has ended, or until is done.
 func (r *run) deliver(until context.Context, a *attempt, keep time.Duration, f func(context.Context, consign.Session) error) error {
+	try := func(patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(r.calling, patience)
+		defer cancel()
+		return r.call(ctx, func(s consign.Session) error { return f(ctx, s) })
+	}
+	err := try(r.cfg.CallTimeout)
+	if err == nil || retry.Permanent(err) {
+		return err
+	}
+	r.cfg.Logger.Warn("the queue does not answer, trying on", "job", a.Job, "claim", a.Claim, "error", err)
 	waits := retry.NewBackOff()
-	for try := 0; ; try++ {
-		ctx, cancel := context.WithTimeout(r.calling, r.cfg.CallTimeout<<min(try, 4))
-		err := r.call(ctx, func(s consign.Session) error { return f(ctx, s) })
-		cancel()
-		if err == nil || retry.Permanent(err) {
-			return err
-		}
-		if try == 0 {
-			r.cfg.Logger.Warn("the queue does not answer, trying on", "job", a.Job, "claim", a.Claim, "error", err)
-		}
-		if time.Now().After(a.leaseEnd().Add(max(keep, 0))) || !retry.Sleep(until, waits.NextBackOff()) {
+	for n := 1; !time.Now().After(a.leaseEnd().Add(max(keep, 0))) && retry.Sleep(until, waits.NextBackOff()); n++ {
+		if err = try(r.cfg.CallTimeout << min(n, 4)); err == nil || retry.Permanent(err) {
 			return err
 		}
 	}
+	return err
 }

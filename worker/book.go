@@ -20,7 +20,7 @@ type book struct {
 // sign returns the record of an attempt as the JSON of its envelope. A number
 // counts only once its record is signed and in the journal. The outcome's
 // result is as it will be stored; tCommit is zero where nothing is compared.
-func (b *book) sign(a *attempt, o outcome, tCommit [32]byte) ([]byte, error) {
+func (b *book) sign(a *attempt, o *outcome, tCommit [32]byte) ([]byte, error) {
 	r := consign.Record{
 		QueueID:        a.Queue,
 		JobID:          a.Job,

@@ -44,10 +44,6 @@ type reporter struct {
 	stopped  chan struct{} // closed when the goroutine has ended; nil before the first item
 }
 
-func newReporter(calling context.Context, send func(ctx context.Context, items []consign.ReportItem, last bool) error) *reporter {
-	return &reporter{calling: calling, send: send}
-}
-
 func (r *reporter) add(kind consign.ReportKind, data []byte) {
 	if r == nil {
 		return

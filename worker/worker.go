@@ -83,13 +83,13 @@ func (w *Worker) Run(ctx context.Context) error {
 		beaten:   make(chan struct{}),
 	}
 
-	var heart, slots sync.WaitGroup
+	var heart sync.WaitGroup
 	heart.Go(func() { r.heartbeats(calling) })
 	for range w.cfg.Slots {
-		slots.Go(r.slot)
+		r.slots.Go(r.slot)
 	}
 	idle := make(chan struct{})
-	go func() { slots.Wait(); close(idle) }()
+	go func() { r.slots.Wait(); close(idle) }()
 
 	<-claiming.Done()
 	drain := time.AfterFunc(max(w.cfg.DrainTimeout, 0), func() { kill(errStopped) })
@@ -99,6 +99,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	case <-working.Done():
 		last := time.AfterFunc(lastCalls, cut)
 		defer last.Stop()
+		r.giveBack()
 		<-idle
 	}
 	cut()
@@ -120,6 +121,7 @@ type run struct {
 
 	link   *link
 	beaten chan struct{} // closed after the first heartbeat
+	slots  sync.WaitGroup
 
 	mu       sync.Mutex
 	attempts map[consign.Claim]*attempt
@@ -263,45 +265,57 @@ func (r *run) warm(ctx context.Context) []consign.WarmModel {
 	return warm
 }
 
-// slot claims and runs one job after the other.
+// slot claims and runs one job after the other. Where an executor ends its
+// goroutine the slot goes on in another.
 func (r *run) slot() {
+	ended := false
+	defer func() {
+		if !ended {
+			r.slots.Go(r.slot)
+		}
+	}()
 	select {
 	case <-r.beaten: // the queue knows what this worker can do
 	case <-r.claiming.Done():
 	}
 	waits := retry.NewBackOff()
-	for failed := false; r.claiming.Err() == nil; {
+	for tries, logged := 0, false; r.claiming.Err() == nil; {
 		a, err := r.claim()
 		if err == nil {
-			failed = false
-			waits.Reset()
+			if tries > 0 {
+				tries, logged = 0, false
+				waits.Reset()
+			}
 			r.handle(a)
 			continue
 		}
-		if !failed && !errors.Is(err, consign.ErrSession) && r.claiming.Err() == nil {
-			failed = true
+		if !logged && !errors.Is(err, consign.ErrSession) && r.claiming.Err() == nil {
+			logged = true
 			r.cfg.Logger.Warn("cannot claim, trying on", "error", err)
 		}
+		tries++
 		retry.Sleep(r.claiming, waits.NextBackOff())
 	}
+	ended = true
 }
 
 // claim waits for a job. It ends with the session that it began in, whoever
 // finds out that this has ended.
-func (r *run) claim() (consign.Assignment, error) {
+func (r *run) claim() (*attempt, error) {
 	s, err := r.link.session(r.claiming)
 	if err != nil {
 		if f, ok := errors.AsType[*fatal](err); ok {
 			r.end(f.error, false)
 		}
-		return consign.Assignment{}, err
+		return nil, err
 	}
-	a, err := s.Claim(s.ctx)
+	assignment, err := s.Claim(s.ctx)
 	switch {
-	case err == nil && a.Queue != s.queue:
+	case err == nil && assignment.Queue != s.queue:
 		// A record of it would say that this worker works there.
-		err = fmt.Errorf("the assignment is of queue %s, and this worker registered with %s", a.Queue, s.queue)
+		return nil, fmt.Errorf("the assignment is of queue %s, and this worker registered with %s", assignment.Queue, s.queue)
 	case err == nil:
+		return r.newAttempt(assignment), nil
 	case errors.Is(err, consign.ErrSession):
 		r.link.drop(s)
 	case s.ctx.Err() != nil:
@@ -309,5 +323,5 @@ func (r *run) claim() (consign.Assignment, error) {
 	case errors.Is(err, consign.ErrRemoved):
 		r.end(err, true)
 	}
-	return a, err
+	return nil, err
 }

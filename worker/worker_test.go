@@ -475,6 +475,68 @@ func TestDrainTimeoutGivesTheRestBack(t *testing.T) {
 	}
 }
 
+// However an executor ends once the drain is over, its claim is given back once,
+// and Run waits for the queue to hear of it.
+func TestAClaimIsGivenBackOnceHoweverItsExecutorEnds(t *testing.T) {
+	for name, end := range map[string]func(context.Context) error{
+		"returns": func(ctx context.Context) error { return ctx.Err() },
+		"has run": func(context.Context) error { return nil },
+		"panics":  func(context.Context) error { panic("stopped") },
+		"goexit":  func(context.Context) error { runtime.Goexit(); return nil },
+		"late":    func(context.Context) error { time.Sleep(time.Minute); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := testkit.NewFakeQueue()
+				api := testkit.FaultyWorker(q, func(c testkit.Call) testkit.Fault {
+					if c.Method == "Release" {
+						return testkit.Fault{Delay: 3 * time.Second}
+					}
+					return testkit.Fault{}
+				})
+				ids := []consign.JobID{q.Add("TASK", "x"), q.Add("TASK", "y")}
+				w := start(t, worker.Config{API: api, Slots: 2, DrainTimeout: time.Second,
+					Executors: executors(func(ctx context.Context, _ *worker.Task) (worker.Output, error) {
+						<-ctx.Done()
+						time.Sleep(time.Millisecond) // the drain's end comes first
+						return worker.Output{}, end(ctx)
+					})})
+				time.Sleep(time.Second)
+				w.stop()
+				w.endClean()
+				for _, id := range ids {
+					wantState(t, q, id, consign.StateQueued)
+				}
+				if n := len(q.Returns()); n != 2 || strings.Contains(w.log.String(), "lost") {
+					t.Errorf("%d returns of 2 claims: %+v; log:\n%s", n, q.Returns(), w.log)
+				}
+			})
+		})
+	}
+}
+
+// The end of the drain finds an executor done, and its result on the way: that is
+// not given back.
+func TestAResultOnItsWayIsNotGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		api := testkit.FaultyWorker(q, func(c testkit.Call) testkit.Fault {
+			if c.Method == "Complete" {
+				return testkit.Fault{Delay: 3 * time.Second}
+			}
+			return testkit.Fault{}
+		})
+		id := q.Add("TASK", "x")
+		w := start(t, worker.Config{API: api, DrainTimeout: time.Second, Executors: executors(echo)})
+		synctest.Wait()
+		w.endClean()
+		wantState(t, q, id, consign.StateCompleted)
+		if n := len(q.Returns()); n != 1 {
+			t.Errorf("%d returns: %+v", n, q.Returns())
+		}
+	})
+}
+
 // lateClaims hands a job out although its caller has gone.
 type lateClaims struct{ consign.WorkerAPI }
 
