@@ -11,7 +11,7 @@ import (
 	"github.com/consignq/consign"
 )
 
-// jobColumns are what a consign.Job holds. scanJob goes by the same order.
+// jobColumns are what a consign.Job holds. jobScan goes by the same order.
 var jobColumns = []column[*row]{
 	col("id", "uuid", func(r *row) pgtype.UUID { return uuid(r.job.ID) }),
 	col("created_at", "bigint", func(r *row) int64 { return int64(r.job.CreatedAt) }),
@@ -73,40 +73,45 @@ func entriesColumn(name string) column[*row] {
 	}}
 }
 
-// scanJob reads the columns of jobColumns, or returns a *CorruptError.
-func scanJob(rows pgx.Rows) (*consign.Job, error) {
-	j := &consign.Job{}
+// jobScan returns what reads rows of the columns of jobColumns, one after the
+// other, each to a job or a *CorruptError. A place for each column that pgx can
+// write to costs more than the job: they are made once, for all rows.
+func jobScan() func(pgx.Rows) (*consign.Job, error) {
+	var row consign.Job
 	var queueTime, offset, leaseFor, chars, version int64
 	var maxAttempts, attempt, faults int32
 	var state, ticket int16
 	var claim *[16]byte
-	var inputHash, ran, ranLast []byte
-	err := rows.Scan((*[16]byte)(&j.ID), (*int64)(&j.CreatedAt), (*int64)(&j.Deadline), &queueTime, &offset, (*int64)(&j.Price), &chars,
-		&maxAttempts, (*string)(&j.Custody), &inputHash, &j.Account, &j.Lane,
-		&version, (*int64)(&j.Key), (*int64)(&j.ReadyAt), (*int64)(&j.ExcludeUntil), (*int64)(&j.QueueUntil), (*int64)(&j.ClaimedAt),
-		(*int64)(&j.LimitAt), &leaseFor, (*int64)(&j.LeaseUntil), (*int64)(&j.EndedAt), (*int64)(&j.AckedAt), (*int64)(&j.DueAt),
-		&attempt, &faults, &state, &ticket, &j.Notify, &j.Purged, (*[16]byte)(&j.Change), &claim, &ran, &ranLast, &j.Reason)
-	if err != nil {
-		return nil, err
+	var inputHash, ran, ranLast pgtype.DriverBytes // good until the next row
+	places := []any{(*[16]byte)(&row.ID), (*int64)(&row.CreatedAt), (*int64)(&row.Deadline), &queueTime, &offset, (*int64)(&row.Price), &chars,
+		&maxAttempts, (*string)(&row.Custody), &inputHash, &row.Account, &row.Lane,
+		&version, (*int64)(&row.Key), (*int64)(&row.ReadyAt), (*int64)(&row.ExcludeUntil), (*int64)(&row.QueueUntil), (*int64)(&row.ClaimedAt),
+		(*int64)(&row.LimitAt), &leaseFor, (*int64)(&row.LeaseUntil), (*int64)(&row.EndedAt), (*int64)(&row.AckedAt), (*int64)(&row.DueAt),
+		&attempt, &faults, &state, &ticket, &row.Notify, &row.Purged, (*[16]byte)(&row.Change), &claim, &ran, &ranLast, &row.Reason}
+	return func(rows pgx.Rows) (*consign.Job, error) {
+		if err := rows.Scan(places...); err != nil {
+			return nil, err
+		}
+		j := row
+		var c checks
+		c.within("state", int64(state), int64(consign.StateExpired))
+		c.within("ticket", int64(ticket), math.MaxUint8)
+		c.within("chars", chars, math.MaxUint32)
+		c.sized("input_hash", inputHash, len(j.InputHash), false)
+		c.sized("worker", ran, len(j.Worker), true)
+		c.sized("last_worker", ranLast, len(j.LastWorker), true)
+		j.QueueTime, j.Offset, j.LeaseFor = duration(queueTime), duration(offset), duration(leaseFor)
+		j.Chars, j.Version = uint32(chars), uint64(version)
+		j.MaxAttempts, j.Attempt, j.Faults = int(maxAttempts), int(attempt), int(faults)
+		j.State, j.Ticket = consign.State(state), consign.TicketKind(ticket)
+		if claim != nil {
+			j.Claim = *claim
+		}
+		copy(j.InputHash[:], inputHash)
+		copy(j.Worker[:], ran)
+		copy(j.LastWorker[:], ranLast)
+		return &j, c.err("jobs", j.ID)
 	}
-	var c checks
-	c.within("state", int64(state), int64(consign.StateExpired))
-	c.within("ticket", int64(ticket), math.MaxUint8)
-	c.within("chars", chars, math.MaxUint32)
-	c.sized("input_hash", inputHash, len(j.InputHash), false)
-	c.sized("worker", ran, len(j.Worker), true)
-	c.sized("last_worker", ranLast, len(j.LastWorker), true)
-	j.QueueTime, j.Offset, j.LeaseFor = duration(queueTime), duration(offset), duration(leaseFor)
-	j.Chars, j.Version = uint32(chars), uint64(version)
-	j.MaxAttempts, j.Attempt, j.Faults = int(maxAttempts), int(attempt), int(faults)
-	j.State, j.Ticket = consign.State(state), consign.TicketKind(ticket)
-	if claim != nil {
-		j.Claim = *claim
-	}
-	copy(j.InputHash[:], inputHash)
-	copy(j.Worker[:], ran)
-	copy(j.LastWorker[:], ranLast)
-	return j, c.err("jobs", j.ID)
 }
 
 // laneID is what a lane is indexed by.

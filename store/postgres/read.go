@@ -21,13 +21,13 @@ func (s *Store) Now(ctx context.Context) (at consign.Instant, err error) {
 // Jobs implements consign.Store. A job whose row cannot be read is logged and
 // nil.
 func (s *Store) Jobs(ctx context.Context, ids []consign.JobID) ([]*consign.Job, error) {
-	return pick(ctx, s, ids, s.sql.jobs, scanJob, func(j *consign.Job) consign.JobID { return j.ID })
+	return pick(ctx, s, ids, s.sql.jobs, jobScan(), func(j *consign.Job) consign.JobID { return j.ID })
 }
 
 // Specs implements consign.Store. A spec whose row cannot be read is logged and
 // nil.
 func (s *Store) Specs(ctx context.Context, ids []consign.JobID) ([]*consign.Spec, error) {
-	return pick(ctx, s, ids, s.sql.specs, scanSpec, func(s *consign.Spec) consign.JobID { return s.ID })
+	return pick(ctx, s, ids, s.sql.specs, specScan(), func(s *consign.Spec) consign.JobID { return s.ID })
 }
 
 // Done implements consign.Store. It returns a *CorruptError for a row that
@@ -199,8 +199,9 @@ func (s *Store) Counter(ctx context.Context, name string) (value int64, err erro
 
 func (s *Store) readJobs(ctx context.Context, sql string, args ...any) ([]*consign.Job, error) {
 	var jobs []*consign.Job
+	scan := jobScan()
 	err := s.query(ctx, func(rows pgx.Rows) error {
-		j, err := scanJob(rows)
+		j, err := scan(rows)
 		if err == nil {
 			jobs = append(jobs, j)
 		}

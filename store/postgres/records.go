@@ -10,7 +10,7 @@ import (
 	"github.com/consignq/consign"
 )
 
-// specColumns are what a consign.Spec holds. scanSpec goes by the same order.
+// specColumns are what a consign.Spec holds. specScan goes by the same order.
 var specColumns = []column[*consign.Spec]{
 	col("id", "uuid", func(s *consign.Spec) pgtype.UUID { return uuid(s.ID) }),
 	col("kind", "text", func(s *consign.Spec) string { return s.Kind }),
@@ -33,30 +33,35 @@ var specColumns = []column[*consign.Spec]{
 	col("webhook", "text", func(s *consign.Spec) string { return s.Webhook }),
 }
 
-func scanSpec(rows pgx.Rows) (*consign.Spec, error) {
-	s := &consign.Spec{}
+// specScan is jobScan for specs.
+func specScan() func(pgx.Rows) (*consign.Spec, error) {
+	var row consign.Spec
 	var chars, vram int64
 	var privacy, policy, priority, hardwareTier, tier int16
 	var wraps *string
-	err := rows.Scan((*[16]byte)(&s.ID), &s.Kind, &s.Model, (*string)(&s.Custody), &s.Comparator, &s.Labels, &chars, &vram,
-		&privacy, &policy, &priority, &hardwareTier, &tier, &s.Header, &s.Payload, &s.ClientKey, &wraps, &s.Signature, &s.Webhook)
-	if err != nil {
-		return nil, err
+	places := []any{(*[16]byte)(&row.ID), &row.Kind, &row.Model, (*string)(&row.Custody), &row.Comparator, &row.Labels, &chars, &vram,
+		&privacy, &policy, &priority, &hardwareTier, &tier, &row.Header, &row.Payload, &row.ClientKey, &wraps, &row.Signature, &row.Webhook}
+	return func(rows pgx.Rows) (*consign.Spec, error) {
+		err := rows.Scan(places...)
+		if err != nil {
+			return nil, err
+		}
+		s := row
+		s.Chars, s.VRAM = uint32(chars), uint32(vram)
+		s.Privacy, s.Policy, s.Priority = consign.Privacy(privacy), consign.Policy(policy), consign.Priority(priority)
+		s.HardwareTier, s.Tier = uint8(hardwareTier), consign.Tier(tier)
+		s.Wraps, err = decodeWraps(wraps)
+		var c checks
+		c.json("wraps", err)
+		c.within("chars", chars, math.MaxUint32)
+		c.within("vram", vram, math.MaxUint32)
+		c.within("privacy", int64(privacy), math.MaxUint8)
+		c.within("policy", int64(policy), math.MaxUint8)
+		c.within("priority", int64(priority), math.MaxUint8)
+		c.within("hardware_tier", int64(hardwareTier), math.MaxUint8)
+		c.within("tier", int64(tier), math.MaxUint8)
+		return &s, c.err("specs", s.ID)
 	}
-	s.Chars, s.VRAM = uint32(chars), uint32(vram)
-	s.Privacy, s.Policy, s.Priority = consign.Privacy(privacy), consign.Policy(policy), consign.Priority(priority)
-	s.HardwareTier, s.Tier = uint8(hardwareTier), consign.Tier(tier)
-	s.Wraps, err = decodeWraps(wraps)
-	var c checks
-	c.json("wraps", err)
-	c.within("chars", chars, math.MaxUint32)
-	c.within("vram", vram, math.MaxUint32)
-	c.within("privacy", int64(privacy), math.MaxUint8)
-	c.within("policy", int64(policy), math.MaxUint8)
-	c.within("priority", int64(priority), math.MaxUint8)
-	c.within("hardware_tier", int64(hardwareTier), math.MaxUint8)
-	c.within("tier", int64(tier), math.MaxUint8)
-	return s, c.err("specs", s.ID)
 }
 
 // doneColumns are what a consign.Done holds. scanDone goes by the same order.
