@@ -59,16 +59,16 @@ func appendField[T value](b []byte, v T) []byte {
 	return append(b, 0xff, 0xff, 0xff, 0xff)
 }
 
-// unnest is a table made of parameters, the first of which has the number.
-func unnest[R any](columns []column[R], first int) string {
-	var b strings.Builder
+// unnest is a table made of parameters, the first of which has the number, and
+// of what else there is to each of its rows. The arrays are read side by side in
+// a list: FROM would copy each into a table of its own first, and those of a few
+// jobs cost more than to insert the jobs.
+func unnest[R any](columns []column[R], first int, beside ...string) string {
+	var list []string
 	for i, c := range columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("$" + strconv.Itoa(first+i) + "::" + c.kind + "[]")
+		list = append(list, "unnest($"+strconv.Itoa(first+i)+"::"+c.kind+"[]) AS "+c.name)
 	}
-	return "unnest(" + b.String() + ")"
+	return "(SELECT " + strings.Join(append(list, beside...), ", ") + ")"
 }
 
 // names lists columns, each with the prefix.

@@ -139,7 +139,7 @@ func createSQL() string {
 	columns, values := zeros(createdColumns, nil, consign.StateQueued)
 	written := names(createdColumns, "")
 	return `INSERT INTO @jobs (` + strings.Replace(written, "entries", "log", 1) + `, forgotten, ` + strings.Join(columns, ", ") + `)
-		SELECT ` + written + `, false, ` + strings.Join(values, ", ") + ` FROM ` + unnest(createdColumns, 1) + ` AS c(` + written + `)`
+		SELECT ` + written + `, false, ` + strings.Join(values, ", ") + ` FROM ` + unnest(createdColumns, 1) + ` AS c`
 }
 
 // startSQL writes that attempts have started.
@@ -172,6 +172,6 @@ func updateSQL(written, beside []column[*row], state consign.State, name, expres
 	}
 	all := slices.Concat(written, beside)
 	return `UPDATE @jobs j SET ` + strings.Join(set, ", ") + `, log = CASE WHEN j.forgotten THEN '' ELSE j.log || c.entries END
-		FROM ` + unnest(all, 1) + ` AS c(` + names(all, "") + `)
+		FROM ` + unnest(all, 1) + ` AS c
 		WHERE j.id = ANY($1::uuid[]) AND j.id = c.id AND j.version = c.version - 1`
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -35,7 +36,7 @@ func newStatements(schema string) statements {
 		start:  startSQL(),
 		finish: finishSQL(),
 
-		createSpecs: `INSERT INTO @specs (` + names(specColumns, "") + `) SELECT * FROM ` + unnest(specColumns, 1),
+		createSpecs: `INSERT INTO @specs (` + names(specColumns, "") + `) SELECT * FROM ` + unnest(specColumns, 1) + ` AS c`,
 		copyJobs:    copySQL("jobs", copiedColumns),
 		copySpecs:   copySQL("specs", specColumns),
 
@@ -53,7 +54,7 @@ func newStatements(schema string) statements {
 		deleteReports: `DELETE FROM @reports WHERE job = ANY($1::uuid[])`,
 		dropEffects: `DELETE FROM @effects f USING unnest($1::uuid[], $2::bigint[]) AS c(job, seq)
 			WHERE f.job = ANY($1::uuid[]) AND f.job = c.job AND f.seq = c.seq`,
-		addReports: `INSERT INTO @reports (` + names(reportColumns, "") + `) SELECT * FROM ` + unnest(reportColumns, 1) + ` ON CONFLICT (job, seq) DO NOTHING`,
+		addReports: `INSERT INTO @reports (` + names(reportColumns, "") + `) SELECT * FROM ` + unnest(reportColumns, 1) + ` AS c ON CONFLICT (job, seq) DO NOTHING`,
 		insertDocs: `INSERT INTO @docs (kind, key, version, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::json[])`,
 		updateDocs: `UPDATE @docs d SET version = c.version, body = c.body FROM unnest($1::text[], $2::text[], $3::bigint[], $4::json[]) AS c(kind, key, version, body)
 			WHERE d.kind = ANY($1::text[]) AND d.key = ANY($2::text[]) AND d.kind = c.kind AND d.key = c.key`,
@@ -111,9 +112,10 @@ func writeSQL(onConflict string) string {
 	done := specs + len(specColumns)
 	effects := done + len(doneColumns)
 
+	number := "generate_subscripts($" + strconv.Itoa(effects) + "::uuid[], 1) AS n"
 	lease := "CASE WHEN c.lease_for <> 0 THEN " + now + " + c.lease_for ELSE c.lease_until END"
 	insert := strings.Replace(names(jobColumns, "c."), "c.lease_until", lease, 1)
-	return `WITH c AS MATERIALIZED (SELECT * FROM ` + unnest(columns, 1) + ` AS c(` + names(columns, "") + `)),
+	return `WITH c AS MATERIALIZED (SELECT * FROM ` + unnest(columns, 1) + ` AS c),
 	ins AS (INSERT INTO @jobs (` + names(jobColumns, "") + `, lane_id, forgotten, log)
 		SELECT ` + insert + `, c.lane_id, c.gone, c.entries FROM c WHERE c.base = 0 ` + onConflict + ` RETURNING id),
 	upd AS (UPDATE @jobs j SET ` + assign(jobColumns[1:], "c.", "lease_until", lease) + `, lane_id = c.lane_id,
@@ -121,12 +123,12 @@ func writeSQL(onConflict string) string {
 		log = CASE WHEN c.anew THEN c.entries WHEN c.gone OR j.forgotten THEN '' ELSE j.log || c.entries END
 		FROM c WHERE j.id = ANY($1::uuid[]) AND j.id = c.id AND j.version = c.base AND c.base > 0 RETURNING j.id),
 	ok AS (SELECT id FROM ins UNION ALL SELECT id FROM upd),
-	s AS (INSERT INTO @specs (` + names(specColumns, "") + `) SELECT * FROM ` + unnest(specColumns, specs) + ` AS s(` + names(specColumns, "") + `)
+	s AS (INSERT INTO @specs (` + names(specColumns, "") + `) SELECT * FROM ` + unnest(specColumns, specs) + ` AS s
 		WHERE s.id IN (SELECT id FROM ok) ON CONFLICT (id) DO UPDATE SET ` + assign(specColumns[1:], "excluded.", "", "") + `),
-	d AS (INSERT INTO @done (` + names(doneColumns, "") + `) SELECT * FROM ` + unnest(doneColumns, done) + ` AS d(` + names(doneColumns, "") + `)
+	d AS (INSERT INTO @done (` + names(doneColumns, "") + `) SELECT * FROM ` + unnest(doneColumns, done) + ` AS d
 		WHERE d.id IN (SELECT id FROM ok) ON CONFLICT (id) DO UPDATE SET ` + assign(doneColumns[1:], "excluded.", "", "") + `),
 	e AS (INSERT INTO @effects (` + names(effectColumns[1:], "") + `)
-		SELECT ` + names(effectColumns[1:], "") + ` FROM ` + unnest(effectColumns, effects) + ` WITH ORDINALITY AS e(` + names(effectColumns, "") + `, n)
+		SELECT ` + names(effectColumns[1:], "") + ` FROM ` + unnest(effectColumns, effects, number) + ` AS e
 		WHERE owner IS NULL OR owner IN (SELECT id FROM ok) ORDER BY n ON CONFLICT (job, seq) DO NOTHING)
 	SELECT id FROM ok`
 }
