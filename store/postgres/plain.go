@@ -91,7 +91,9 @@ func (s *Store) commitPlain(ctx context.Context, p *plain, outcomes []error) err
 // queue adds the statements that write the batch, but for new jobs that are
 // copied.
 func (s *Store) queue(ctx context.Context, r *round, p *plain, outcomes []error) {
-	r.queue(ctx, writePlan, nil)
+	if len(p.rows[started])+len(p.rows[finished])+len(p.rows[other]) > 0 {
+		r.queue(ctx, writePlan, nil) // to insert new jobs there is but one way
+	}
 	if rows := p.rows[created]; len(rows) < copyFrom {
 		write(ctx, r, s.sql.create, createdColumns, rows)
 		write(ctx, r, s.sql.createSpecs, specColumns, specsOf(rows))

@@ -15,6 +15,7 @@ import (
 // encode it, and leaves several times what it sends to be collected.
 type round struct {
 	conn   *pgx.Conn
+	keeps  bool // the connection may keep statements
 	batch  pgconn.Batch
 	rows   []func(values [][]byte) // of each statement; nil: what it returns is of no interest
 	buf    []byte                  // the next statement's parameters,
@@ -28,7 +29,10 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 const maxKept = 1 << 20
 
-func newRound(conn *pgx.Conn) *round { return &round{conn: conn, buf: *buffers.Get().(*[]byte)} }
+func newRound(conn *pgx.Conn) *round {
+	keeps := conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement // a copy, which costs
+	return &round{conn: conn, keeps: keeps, buf: *buffers.Get().(*[]byte)}
+}
 
 // arrayType is what PostgreSQL calls a parameter that holds a column, and its
 // elements.
@@ -71,7 +75,7 @@ func (r *round) queue(ctx context.Context, sql string, row func(values [][]byte)
 	for i, end := range r.ends {
 		values[i], from = r.buf[from:end], end
 	}
-	if r.conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+	if r.keeps {
 		statement, err := r.conn.Prepare(ctx, sql, sql)
 		if err != nil {
 			r.err = err

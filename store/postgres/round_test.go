@@ -40,7 +40,8 @@ func TestStatementsArePreparedOnce(t *testing.T) {
 }
 
 // No statement is planned anew for its parameters: of few jobs, that takes as
-// long as to write them.
+// long as to write them. Those that insert new jobs come without settings, and
+// are planned so five times before PostgreSQL finds that it makes no difference.
 func TestStatementsArePlannedOnce(t *testing.T) {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, pgtest.DSN(t)+" pool_max_conns=1")
@@ -50,7 +51,7 @@ func TestStatementsArePlannedOnce(t *testing.T) {
 	defer pool.Close()
 	s := openStore(t)
 	s.pool = pool
-	for range 8 { // PostgreSQL makes five plans before it compares
+	for range 8 {
 		j := consign.Job{ID: consign.NewJobID(), Version: 1, State: consign.StateQueued}
 		apply(t, s, consign.Change{Job: &j, Spec: &consign.Spec{ID: j.ID}})
 		j.Version, j.State, j.Claim, j.Worker, j.LeaseFor = 2, consign.StateRunning, consign.NewClaimID(), consign.WorkerID{1}, time.Hour
@@ -66,7 +67,7 @@ func TestStatementsArePlannedOnce(t *testing.T) {
 	for _, statement := range []string{s.sql.create, s.sql.createSpecs, s.sql.start, s.sql.specs, s.sql.finish, s.sql.insist} {
 		var once, anew int
 		err := pool.QueryRow(ctx, "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1", statement).Scan(&once, &anew)
-		if err != nil || once == 0 || anew != 0 {
+		if most := map[string]int{s.sql.create: 5, s.sql.createSpecs: 5}[statement]; err != nil || once == 0 || anew > most {
 			t.Errorf("%d uses of a plan, %d plans for parameters, %v: %s", once, anew, err, statement)
 		}
 	}
