@@ -116,29 +116,42 @@ func (b *inbox) close() {
 }
 
 // pipe hands items to a few goroutines in batches: while they are busy the
-// next batch gathers. One with patience keeps its batches large: the next goes
-// out beside one that is under way only when it is as large, or has waited so
-// long. Else two would share what one could carry for the same price, and
-// halve each other again and again.
+// next batch gathers. One with patience keeps its batches large, as a batch has
+// a price of its own. The next goes out beside one that is under way only when
+// it is as large, and not of a few, or has waited so long: else two would share
+// what one could carry for the same price, and halve each other again and again.
+// And when a batch has ended, the next one waits a little for those who were
+// answered and ask again at once.
 type pipe[T any] struct {
 	mu       sync.Mutex
 	some     sync.Cond
 	items    []T
 	workers  int
 	batch    int
-	patience time.Duration // zero: whoever is free takes what there is
-	underWay map[int]int   // the sizes of the batches that are
-	since    time.Time     // when the first of the items came
-	timer    *time.Timer   // to the end of its patience
+	patience time.Duration  // zero: whoever is free takes what there is
+	underWay map[int]flight // by worker
+	back     int            // how many items there are when all have asked again whom the last batch answered
+	until    time.Time      // when to wait for them no longer
+	waits    bool           // somebody does
+	since    time.Time      // when the first of the items came
+	timer    *time.Timer    // to the end of its patience
 	ended    bool
 }
 
-// yields is how often a batch lets others run before it is taken, as long as
-// it grows by that: those that the last one has answered ask next.
-const yields = 3
+// flight is a batch that is under way.
+type flight struct {
+	size  int
+	since time.Time
+}
+
+const (
+	few      = 32                     // up to here two batches cost nearly twice what one does
+	comeBack = 200 * time.Microsecond // at most, and a quarter of what the batch took: until those that it answered ask again
+	yields   = 300                    // of them in a row nobody has come: nobody will
+)
 
 func newPipe[T any](workers, batch int, patience time.Duration) *pipe[T] {
-	p := &pipe[T]{workers: workers, batch: batch, patience: patience, underWay: map[int]int{}}
+	p := &pipe[T]{workers: workers, batch: batch, patience: patience, underWay: map[int]flight{}}
 	p.some.L = &p.mu
 	return p
 }
@@ -163,7 +176,7 @@ func (p *pipe[T]) add(items ...T) {
 		p.gather()
 	}
 	p.items = append(p.items, items...)
-	if p.ready() {
+	if !p.waits && p.ready() {
 		p.some.Signal()
 	}
 }
@@ -190,8 +203,8 @@ func (p *pipe[T]) ready() bool {
 	if len(p.items) == 0 || p.patience == 0 {
 		return len(p.items) > 0
 	}
-	for _, n := range p.underWay {
-		if len(p.items) < n {
+	for _, f := range p.underWay {
+		if len(p.items) < max(f.size, few) {
 			return time.Since(p.since) >= p.patience
 		}
 	}
@@ -203,30 +216,47 @@ func (p *pipe[T]) ready() bool {
 func (p *pipe[T]) take(worker int) []T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.underWay, worker)
-	for yielded, seen := 0, 0; ; {
+	p.land(worker)
+	for yielded, seen := 0, 0; ; yielded++ {
 		switch {
 		case len(p.items) == 0 && p.ended:
 			return nil
 		case !p.ready() && !p.ended:
 			p.some.Wait()
 			continue
-		case p.patience > 0 && yielded < yields && seen < len(p.items) && len(p.items) < p.batch:
-			yielded, seen = yielded+1, len(p.items)
-			p.mu.Unlock()
-			runtime.Gosched()
-			p.mu.Lock()
-			continue
+		case len(p.items) > seen:
+			yielded, seen = 0, len(p.items)
 		}
-		return p.next(worker)
+		if yielded == yields || !p.moreToCome() {
+			return p.next(worker)
+		}
+		p.waits = true
+		p.mu.Unlock()
+		runtime.Gosched()
+		p.mu.Lock()
+		p.waits = false
 	}
+}
+
+// land ends a batch, if there is one.
+func (p *pipe[T]) land(worker int) {
+	if f, ok := p.underWay[worker]; ok {
+		now := time.Now()
+		p.back, p.until = len(p.items)+f.size, now.Add(min(now.Sub(f.since)/4, comeBack))
+		delete(p.underWay, worker)
+	}
+}
+
+// moreToCome reports whether to wait for those whom the last batch answered.
+func (p *pipe[T]) moreToCome() bool {
+	return p.patience > 0 && len(p.items) < min(p.back, p.batch) && time.Now().Before(p.until)
 }
 
 // next takes a batch.
 func (p *pipe[T]) next(worker int) []T {
 	n := min(len(p.items), p.batch)
 	batch := p.items[:n:n]
-	p.underWay[worker] = n
+	p.underWay[worker] = flight{n, time.Now()}
 	if n == len(p.items) {
 		p.items = nil
 	} else {

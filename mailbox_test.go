@@ -1,10 +1,13 @@
 package consign
 
 import (
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // carrier takes the batches of a queue's commits, and holds each until it is
@@ -59,17 +62,129 @@ func (c *carrier) put(n int) { c.add(make([]*commit, n)...) }
 func TestCommitsGatherToAsMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startCarrier(t)
-		c.put(10)
-		c.expect(t, "the first", 10)
-		c.put(4)
-		c.put(5)
-		c.expect(t, "fewer", 10)
+		c.put(100)
+		c.expect(t, "the first", 100)
+		c.put(49)
+		c.put(50)
+		c.expect(t, "fewer", 100)
 		c.put(1)
-		c.expect(t, "as many", 10, 10)
-		c.put(12)
-		c.expect(t, "with two under way", 10, 10)
+		c.expect(t, "as many", 100, 100)
+		c.put(120)
+		c.expect(t, "with two under way", 100, 100)
 		c.hold <- struct{}{}
-		c.expect(t, "when one has ended", 10, 10, 12)
+		c.expect(t, "when one has ended", 100, 100, 120)
+		c.stop()
+	})
+}
+
+// A few do not go beside a few: they would cost as much again.
+func TestFewCommitsGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCarrier(t)
+		c.put(1)
+		c.expect(t, "the first", 1)
+		c.put(few - 1)
+		c.expect(t, "as many, but few", 1)
+		c.put(1)
+		c.expect(t, "more than a few", 1, few)
+		c.hold <- struct{}{}
+		c.hold <- struct{}{}
+		c.expect(t, "when both have ended", 1, few)
+		c.put(few)
+		c.expect(t, "with nothing under way", 1, few, few)
+		c.put(1)
+		c.expect(t, "one, with many under way", 1, few, few)
+		c.hold <- struct{}{}
+		c.expect(t, "when nothing is under way", 1, few, few, 1)
+		c.stop()
+	})
+}
+
+// Callers who ask again as soon as they are answered all go into the next
+// batch, whoever is first, and as many as they are.
+func TestCommitsWaitForThoseWhoComeBack(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // a yield lets all the others run
+	for _, callers := range []int{1, 2, 8, 30} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPipe[chan int](commitsInFlight, commitBatch, commitPatience)
+			var group sync.WaitGroup
+			p.start(&group, func(batch []chan int) {
+				time.Sleep(time.Millisecond)
+				group.Go(func() { // as the engine's loop answers
+					for _, c := range batch {
+						c <- len(batch)
+					}
+				})
+			})
+			var asking sync.WaitGroup
+			for range callers {
+				asking.Go(func() {
+					answer := make(chan int, 1)
+					for round := range 20 {
+						p.add(answer)
+						if n := <-answer; n != callers && round > 1 && round < 18 { // when all are there
+							t.Errorf("round %d of %d callers has a batch of %d", round, callers, n)
+						}
+						for range 3 {
+							runtime.Gosched() // the next request is prepared
+						}
+					}
+				})
+			}
+			asking.Wait()
+			p.stop()
+			group.Wait()
+		})
+	}
+}
+
+// What is there waits for more only until as many are back as were answered,
+// and no longer than a quarter of what the last batch took: a lone caller, who
+// is all that is to come back, never waits.
+func TestCommitsWaitForNobodyElse(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		size := rapid.IntRange(1, 5).Draw(rt, "size")
+		others := rapid.IntRange(0, 3).Draw(rt, "others")
+		back := rapid.IntRange(0, size).Draw(rt, "back")
+		took := time.Duration(rapid.IntRange(0, 3000).Draw(rt, "took, us")) * time.Microsecond
+		since := time.Duration(rapid.IntRange(0, 1000).Draw(rt, "since, us")) * time.Microsecond
+		var first, then bool
+		synctest.Test(t, func(*testing.T) {
+			p := newPipe[int](1, commitBatch, commitPatience)
+			p.items = make([]int, size)
+			first = p.moreToCome()
+			p.next(0)
+			time.Sleep(took)
+			p.items = make([]int, others)
+			p.land(0)
+			time.Sleep(since)
+			p.items = make([]int, others+back)
+			then = p.moreToCome()
+		})
+		if first {
+			rt.Fatal("it waits before there was a batch")
+		}
+		if want := back < size && since < min(took/4, comeBack); then != want {
+			rt.Fatalf("it waits: %t, want %t", then, want)
+		}
+	})
+}
+
+// Whoever does not come back is not waited for while time stands still, as it
+// does between two ticks of a coarse clock.
+func TestCommitsWaitOnlySoOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCarrier(t)
+		c.put(8)
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		c.put(1)
+		c.hold <- struct{}{}
+		c.expect(t, "after a batch whose callers have gone", 8, 1)
+		c.hold <- struct{}{}
+		synctest.Wait()
+		c.put(1)
+		c.expect(t, "at once, as ever", 8, 1, 1)
 		c.stop()
 	})
 }
