@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"strings"
 )
 
 // JobID names a job: 16 random bytes (a UUIDv4), chosen by the submitter so
@@ -51,8 +50,18 @@ func (id WorkerID) IsZero() bool { return id == WorkerID{} }
 
 // String returns the ID in UUID form.
 func (id JobID) String() string {
-	h := hex.EncodeToString(id[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	text := id.uuid()
+	return string(text[:])
+}
+
+func (id JobID) uuid() (text [36]byte) {
+	hex.Encode(text[:8], id[:4])
+	hex.Encode(text[9:13], id[4:6])
+	hex.Encode(text[14:18], id[6:8])
+	hex.Encode(text[19:23], id[8:10])
+	hex.Encode(text[24:], id[10:])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return text
 }
 
 // String returns the ID in lower-case hexadecimal.
@@ -65,57 +74,70 @@ func (id WorkerID) String() string { return hex.EncodeToString(id[:]) }
 func (id QueueID) String() string { return hex.EncodeToString(id[:]) }
 
 // MarshalText implements encoding.TextMarshaler with the form of String.
-func (id JobID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+func (id JobID) MarshalText() ([]byte, error) {
+	text := id.uuid()
+	return text[:], nil
+}
 
 // MarshalText implements encoding.TextMarshaler with the form of String.
-func (id ClaimID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+func (id ClaimID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
 
 // MarshalText implements encoding.TextMarshaler with the form of String.
-func (id WorkerID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+func (id WorkerID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
 
 // MarshalText implements encoding.TextMarshaler with the form of String.
-func (id QueueID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+func (id QueueID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:]), nil }
 
 // UnmarshalText accepts what ParseJobID accepts.
-func (id *JobID) UnmarshalText(text []byte) (err error) {
-	*id, err = ParseJobID(string(text))
-	return err
+func (id *JobID) UnmarshalText(text []byte) error {
+	if len(text) == 36 && text[8] == '-' && text[13] == '-' && text[18] == '-' && text[23] == '-' {
+		var digits [32]byte
+		copy(digits[:], text[:8])
+		copy(digits[8:], text[9:13])
+		copy(digits[12:], text[14:18])
+		copy(digits[16:], text[19:23])
+		copy(digits[20:], text[24:])
+		if unhex(id[:], digits[:]) {
+			return nil
+		}
+	}
+	return parseID(id[:], "job_id", text)
 }
 
 // UnmarshalText accepts 32 hexadecimal digits.
-func (id *ClaimID) UnmarshalText(text []byte) error {
-	return unhex(id[:], "claim_id", string(text))
-}
+func (id *ClaimID) UnmarshalText(text []byte) error { return parseID(id[:], "claim_id", text) }
 
 // UnmarshalText accepts 64 hexadecimal digits.
-func (id *WorkerID) UnmarshalText(text []byte) error {
-	return unhex(id[:], "worker_id", string(text))
-}
+func (id *WorkerID) UnmarshalText(text []byte) error { return parseID(id[:], "worker_id", text) }
 
 // UnmarshalText accepts 64 hexadecimal digits.
-func (id *QueueID) UnmarshalText(text []byte) error {
-	return unhex(id[:], "queue_id", string(text))
-}
+func (id *QueueID) UnmarshalText(text []byte) error { return parseID(id[:], "queue_id", text) }
 
 // ParseJobID reads a UUID (8-4-4-4-12) or 32 hexadecimal digits. Its error is
 // a *FieldError.
-func ParseJobID(s string) (JobID, error) {
-	var id JobID
-	digits := s
-	if len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' {
-		digits = strings.ReplaceAll(s, "-", "")
-	}
-	err := unhex(id[:], "job_id", digits)
+func ParseJobID(s string) (id JobID, err error) {
+	err = id.UnmarshalText([]byte(s))
 	return id, err
 }
 
-// unhex fills dst from exactly 2*len(dst) hexadecimal digits.
-func unhex(dst []byte, field, digits string) error {
-	b, err := hex.DecodeString(digits)
-	if err != nil || len(b) != len(dst) {
-		return fieldError(field, fmt.Sprintf("is not an identifier: %.80q", digits),
-			fmt.Sprintf("send %d hexadecimal digits", 2*len(dst)))
+// parseID fills dst from exactly 2*len(dst) hexadecimal digits.
+func parseID(dst []byte, field string, text []byte) error {
+	if unhex(dst, text) {
+		return nil
 	}
-	copy(dst, b)
-	return nil
+	return fieldError(field, fmt.Sprintf("is not an identifier: %.80q", text),
+		fmt.Sprintf("send %d hexadecimal digits", 2*len(dst)))
+}
+
+// unhex fills dst from exactly 2*len(dst) hexadecimal digits, or leaves it as it is.
+func unhex(dst, digits []byte) bool {
+	var b [32]byte
+	if len(digits) != 2*len(dst) {
+		return false
+	}
+	n, err := hex.Decode(b[:], digits)
+	if err == nil {
+		copy(dst, b[:n])
+	}
+	return err == nil
 }
