@@ -129,8 +129,23 @@ func peekMsgpack(data []byte) (f Frame, ok bool) {
 	default:
 		return f, false
 	}
-	f.Type = string(kind)
+	f.Type = frameType(kind)
 	return f, true
+}
+
+// frameType is the type of a frame as text, which the usual ones have already.
+func frameType(name []byte) string {
+	switch string(name) {
+	case FrameClaim:
+		return FrameClaim
+	case FrameAssign:
+		return FrameAssign
+	case FrameComplete:
+		return FrameComplete
+	case FrameAck:
+		return FrameAck
+	}
+	return string(name)
 }
 
 // cutText cuts a string of less than 256 bytes off data.

@@ -49,6 +49,16 @@ func (c Codec) String() string {
 // *consign.FieldError for what has no form on the wire, such as a policy that
 // does not exist or a rate that is not a number.
 func (c Codec) Encode(v any) ([]byte, error) {
+	if c == Msgpack {
+		if data, ok := encodeQuick(v); ok {
+			return data, nil
+		}
+	}
+	return c.encode(v)
+}
+
+// encode writes a value of any type.
+func (c Codec) encode(v any) ([]byte, error) {
 	buf := buffers.Get().(*bytes.Buffer)
 	var err error
 	if c == Msgpack {
@@ -100,6 +110,9 @@ func (c Codec) DecodeAnswer(data []byte, v any) error { return c.decode(data, v,
 // decode counts the entries of a request's lists and maps before it makes any.
 func (c Codec) decode(data []byte, v any, request, strict bool) error {
 	if c == Msgpack {
+		if decodeQuick(data, v) {
+			return nil
+		}
 		return decodeMsgpack(data, v, request, strict)
 	}
 	if !utf8.Valid(data) {

@@ -76,6 +76,7 @@ func all() []carried {
 var possible = map[reflect.Type]any{
 	reflect.TypeFor[time.Time]():          time.UnixMicro(1_700_000_000_123_456).UTC(),
 	reflect.TypeFor[consign.Policy]():     consign.PolicyCheap,
+	reflect.TypeFor[Policy]():             Policy(consign.PolicyCheap),
 	reflect.TypeFor[consign.Priority]():   consign.PriorityLow,
 	reflect.TypeFor[consign.Privacy]():    consign.PrivacyPrivate,
 	reflect.TypeFor[consign.State]():      consign.StateValidating,
