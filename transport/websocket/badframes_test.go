@@ -475,7 +475,7 @@ func FuzzFrame(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			frames, err := codec.Split(answer)
+			frames, err := codec.Split(nil, answer)
 			if err != nil {
 				t.Fatalf("%q is answered with %q", data, answer)
 			}

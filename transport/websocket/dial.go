@@ -106,7 +106,7 @@ func (d *dialer) dial(ctx context.Context) (*remote, error) {
 	}
 	conn.SetReadLimit(maxAnswer)
 	l := newLink(conn, d.codec, 3*d.ping)
-	r := &remote{link: l, out: newOutbox(l), last: &d.last, waits: map[uint64]chan answer{}}
+	r := &remote{link: l, out: newOutbox(l), last: &d.last, waits: map[uint64]*call{}}
 	go r.out.write()
 	go r.read()
 	go r.keepAlive(d.ping)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	ws "github.com/coder/websocket"
@@ -29,8 +30,21 @@ type link struct {
 	codec   wire.Codec
 	silence time.Duration
 	silent  *time.Timer // runs while we read; cuts the connection
-	last    int         // bytes of the message that was read last
+	in      *message    // that was read last; nil while the next one is awaited
 }
+
+// message is one that has been read, and room for its frames.
+type message struct {
+	data   []byte
+	frames [][]byte
+}
+
+// maxMessageKept is the largest message whose memory is used again, in bytes.
+const maxMessageKept = 64 << 10
+
+// messages are kept by all connections together: one from which nothing comes
+// holds none.
+var messages = sync.Pool{New: func() any { return &message{data: make([]byte, 0, 512)} }}
 
 func newLink(conn *ws.Conn, codec wire.Codec, silence time.Duration) link {
 	silent := time.AfterFunc(silence, func() { _ = conn.CloseNow() })
@@ -64,8 +78,10 @@ func (l *link) write(data []byte) error {
 // errKind ends a connection whose peer sends the other kind of message.
 var errKind = errors.New("websocket: text where the subprotocol has binary messages, or the reverse")
 
-// read returns the next message. An error ends the connection.
+// read returns the next message, whose bytes are good until the one after it is
+// asked for. An error ends the connection.
 func (l *link) read() ([]byte, error) {
+	l.letGo()
 	l.silent.Reset(l.silence)
 	defer l.silent.Stop()
 	kind, r, err := l.conn.Reader(context.Background())
@@ -76,12 +92,13 @@ func (l *link) read() ([]byte, error) {
 		_ = l.conn.Close(ws.StatusUnsupportedData, "json goes in text messages, msgpack in binary ones")
 		return nil, errKind
 	}
-	data := make([]byte, 0, max(512, min(l.last+l.last/4, 2*maxBatch))) // much like the one before
+	l.in = messages.Get().(*message)
+	data := l.in.data[:0]
 	for {
 		n, err := r.Read(data[len(data):cap(data)])
 		data = data[:len(data)+n]
+		l.in.data = data
 		if errors.Is(err, io.EOF) {
-			l.last = len(data)
 			return data, nil
 		}
 		if err != nil {
@@ -92,6 +109,20 @@ func (l *link) read() ([]byte, error) {
 			data = append(data, 0)[:len(data)]
 		}
 	}
+}
+
+// split cuts the message that was read last into its frames.
+func (l *link) split(data []byte) (frames [][]byte, err error) {
+	l.in.frames, err = l.codec.Split(l.in.frames[:0], data)
+	return l.in.frames, err
+}
+
+// letGo gives the memory of the last message back.
+func (l *link) letGo() {
+	if l.in != nil && cap(l.in.data) <= maxMessageKept {
+		messages.Put(l.in)
+	}
+	l.in = nil
 }
 
 func fieldError(field, problem, remedy string) error {

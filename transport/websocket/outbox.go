@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/consignq/consign/transport/internal/wire"
 )
@@ -99,7 +100,11 @@ func (o *outbox) take(spare [][]byte) [][]byte {
 // write writes until the connection ends, which it ends where that fails.
 func (o *outbox) write() {
 	defer o.end()
-	defer func() { _ = o.link.conn.CloseNow() }()
+	cut := func() { _ = o.link.conn.CloseNow() }
+	defer cut()
+	late := time.AfterFunc(writeTime, cut) // it runs while a message goes
+	defer late.Stop()
+	late.Stop()
 	var frames, spare [][]byte
 	var joined []byte
 	for {
@@ -119,9 +124,11 @@ func (o *outbox) write() {
 				}
 				message = joined
 			}
-			if o.link.write(message) != nil {
+			late.Reset(writeTime)
+			if o.link.conn.Write(context.Background(), o.link.kind(), message) != nil {
 				return
 			}
+			late.Stop()
 			next = next[n:]
 		}
 		clear(frames) // they may be large

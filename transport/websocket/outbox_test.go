@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	ws "github.com/coder/websocket"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/transport/internal/wire"
 )
 
@@ -63,7 +66,7 @@ func TestOutboxGathers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				frames, err := codec.Split(message)
+				frames, err := codec.Split(nil, message)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -115,4 +118,61 @@ func TestOutboxIsBounded(t *testing.T) {
 	if err := o.put(t.Context(), frame); !errors.Is(err, consign.ErrSession) || encoded {
 		t.Errorf("the outbox of a connection that has ended says %v", err)
 	}
+}
+
+// Each message has its minute to go; a connection that has nothing to send has
+// any time.
+func TestOutboxCutsWhoDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outboxes := make(chan *outbox)
+		over := make(chan struct{})
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // nobody else calls it
+			conn, err := ws.Accept(w, r, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer close(over)
+			o := newOutbox(newLink(conn, wire.JSON, time.Hour))
+			outboxes <- o
+			o.write()
+		})}
+		listener := make(testkit.Pipes)
+		go func() { _ = server.Serve(listener) }()
+		defer server.Close()
+		client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return listener.Dial(), nil }}}
+		conn, _, err := ws.Dial(t.Context(), "ws://q", &ws.DialOptions{HTTPClient: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow()
+		o := <-outboxes
+		for _, pause := range []time.Duration{3 * writeTime, 0, time.Second} {
+			time.Sleep(pause)
+			if err := o.put(t.Context(), frameOf(t, wire.JSON, 1, 5)); err != nil {
+				t.Fatalf("after %v with nothing to send: %v", pause, err)
+			}
+			time.Sleep(writeTime - time.Second)
+			if _, _, err := conn.Read(t.Context()); err != nil {
+				t.Fatalf("what is read within %v is cut: %v", writeTime, err)
+			}
+		}
+		if err := o.put(t.Context(), frameOf(t, wire.JSON, 1, 5)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(writeTime - time.Second)
+		synctest.Wait()
+		select {
+		case <-over:
+			t.Error("it is cut too early")
+		default:
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		select {
+		case <-over:
+		default:
+			t.Errorf("a message may take more than %v", writeTime)
+		}
+	})
 }

@@ -92,7 +92,7 @@ func giveBack(s consign.Session, claim consign.Claim) {
 
 // message takes what the worker sent: all of it, or nothing.
 func (p *peer) message(data []byte) {
-	frames, err := p.codec.Split(data)
+	frames, err := p.split(data)
 	if err != nil {
 		p.fail(wire.Frame{}, err)
 		return
@@ -111,10 +111,6 @@ func (p *peer) frame(data []byte) {
 	}
 	switch f.Type {
 	case wire.FrameChallenge, wire.FrameCancel, wire.FramePing, wire.FrameClaim:
-		if err := p.codec.Decode(data, &f); err != nil { // there is nothing but a head
-			p.fail(f, err)
-			return
-		}
 		p.bare(f, data)
 	case wire.FrameRegister:
 		p.register(f, data)
@@ -139,6 +135,11 @@ func (p *peer) frame(data []byte) {
 
 // bare takes a frame that carries nothing.
 func (p *peer) bare(f wire.Frame, data []byte) {
+	var head wire.Frame
+	if err := p.codec.Decode(data, &head); err != nil { // there is more
+		p.fail(f, err)
+		return
+	}
 	switch f.Type {
 	case wire.FrameChallenge:
 		p.challenge(f)
@@ -153,21 +154,21 @@ func (p *peer) bare(f wire.Frame, data []byte) {
 	}
 }
 
-// request decodes a frame and works on it in its turn.
+// request reads a frame and works on it in its turn.
 func request[F any](p *peer, f wire.Frame, data []byte, do func(context.Context, wire.Frame, *F) (any, error)) {
 	ctx, ok := p.begin(f, data)
 	if !ok {
 		return
 	}
+	in := new(F)
+	if err := p.codec.Decode(data, in); err != nil { // answered in the reader's turn, like a frame that is none
+		p.end(ctx, f, nil, err)
+		return
+	}
 	p.turns <- struct{}{}
 	p.work.Go(func() {
 		defer func() { <-p.turns }()
-		var in F
-		var out any
-		err := p.codec.Decode(data, &in)
-		if err == nil {
-			out, err = do(ctx, f, &in)
-		}
+		out, err := do(ctx, f, in)
 		p.end(ctx, f, out, err)
 	})
 }
@@ -213,7 +214,7 @@ func (p *peer) end(ctx context.Context, f wire.Frame, out any, err error) {
 func (p *peer) form(f wire.Frame, out any, err error) []byte {
 	if err == nil {
 		if out == nil {
-			out = wire.Frame{Type: wire.FrameAck, ID: f.ID}
+			out = &wire.Frame{Type: wire.FrameAck, ID: f.ID}
 		}
 		data, bad := p.codec.Encode(out)
 		if bad == nil {
@@ -310,7 +311,7 @@ func (p *peer) claim(f wire.Frame, data []byte) {
 			p.mu.Lock()
 			p.untaken[a.Claim] = consign.Claim{Job: a.Job, Claim: a.Claim}
 			p.mu.Unlock()
-			out = wire.AssignFrame{Frame: wire.Frame{Type: wire.FrameAssign, ID: f.ID}, Assignment: wire.NewAssignment(a)}
+			out = &wire.AssignFrame{Frame: wire.Frame{Type: wire.FrameAssign, ID: f.ID}, Assignment: wire.NewAssignment(a)}
 		}
 		p.end(ctx, f, out, err)
 		p.mu.Lock()

@@ -21,13 +21,13 @@ type remote struct {
 	last *atomic.Uint64 // the number of the last request, on any connection of the dialer
 
 	mu    sync.Mutex
-	waits map[uint64]chan answer // of calls; nil: nobody waits any more
+	waits map[uint64]*call // nil: nobody waits any more
 }
 
-// answer is a frame that came for a call.
-type answer struct {
-	frame wire.Frame
-	data  []byte
+// call waits for an answer, which the reader reads.
+type call struct {
+	out  any        // what is read into; nil: the answer says no more than that it is one
+	done chan error // capacity 1
 }
 
 // errUnanswered: the call may have been carried out, or not.
@@ -48,7 +48,7 @@ func (r *remote) read() {
 		if err != nil {
 			return
 		}
-		frames, err := r.codec.Split(data)
+		frames, err := r.split(data)
 		if err != nil {
 			return // that is no coordinator
 		}
@@ -68,14 +68,31 @@ func (r *remote) answered(data []byte) error {
 		return err
 	}
 	r.mu.Lock()
-	wait, known := r.waits[f.ID]
+	c, known := r.waits[f.ID]
 	delete(r.waits, f.ID)
 	r.mu.Unlock()
 	switch {
-	case wait != nil:
-		wait <- answer{f, data} // there is room for one
+	case c != nil:
+		c.done <- r.open(f, data, c.out) // there is room for one
 	case known && f.Type == wire.FrameAssign:
-		go r.giveBack(data)
+		var in wire.AssignFrame
+		if r.codec.DecodeAnswer(data, &in) == nil {
+			go r.giveBack(consign.Claim{Job: in.Job, Claim: in.Claim})
+		}
+	}
+	return nil
+}
+
+// open reads an answer into out. It returns the error that the answer is.
+func (r *remote) open(f wire.Frame, data []byte, out any) error {
+	if f.Type == wire.FrameError {
+		return r.refused(data)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := r.codec.DecodeAnswer(data, out); err != nil {
+		return fmt.Errorf("websocket: an answer that cannot be read: %s", err.Error())
 	}
 	return nil
 }
@@ -87,7 +104,7 @@ func (r *remote) keepAlive(every time.Duration) {
 	for {
 		select {
 		case <-ticker.C:
-			r.post(wire.Frame{Type: wire.FramePing})
+			r.post(&wire.Frame{Type: wire.FramePing})
 		case <-r.out.ended:
 			return
 		}
@@ -107,13 +124,13 @@ func (r *remote) call(ctx context.Context, head *wire.Frame, request, out any) e
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	wait := make(chan answer, 1)
+	c := &call{out: out, done: make(chan error, 1)}
 	err := r.out.put(ctx, func() ([]byte, error) { // numbers rise in the order of the frames
 		head.ID = r.last.Add(1)
 		data, err := r.codec.Encode(request)
 		if err == nil {
 			r.mu.Lock()
-			r.waits[head.ID] = wait
+			r.waits[head.ID] = c
 			r.mu.Unlock()
 		}
 		return data, err // as the queue would say it
@@ -121,45 +138,30 @@ func (r *remote) call(ctx context.Context, head *wire.Frame, request, out any) e
 	if err != nil {
 		return err
 	}
-	a, err := r.receive(ctx, head.ID, wait)
-	if err != nil {
-		return err
-	}
-	if a.frame.Type == wire.FrameError {
-		return r.refused(a.data)
-	}
-	if out == nil {
-		return nil
-	}
-	if err := r.codec.DecodeAnswer(a.data, out); err != nil {
-		return fmt.Errorf("websocket: an answer that cannot be read: %s", err.Error())
-	}
-	return nil
+	return r.receive(ctx, head.ID, c)
 }
 
 // receive waits for the answer of a request.
-func (r *remote) receive(ctx context.Context, id uint64, wait chan answer) (answer, error) {
+func (r *remote) receive(ctx context.Context, id uint64, c *call) error {
+	err := errUnanswered
 	select {
-	case a := <-wait:
-		return a, nil
+	case err := <-c.done:
+		return err
 	case <-r.out.ended:
-		select {
-		case a := <-wait: // it came just before
-			return a, nil
-		default:
-			return answer{}, errUnanswered
-		}
 	case <-ctx.Done():
+		err = ctx.Err()
 	}
 	if !r.abandon(id) {
-		return <-wait, nil // it came just now
+		return <-c.done // it came just now, and may be being read
 	}
-	go r.post(wire.Frame{Type: wire.FrameCancel, ID: id})
-	return answer{}, ctx.Err()
+	if ctx.Err() != nil {
+		go r.post(&wire.Frame{Type: wire.FrameCancel, ID: id})
+	}
+	return err
 }
 
-// abandon says that nobody waits for an answer. It reports false where there is
-// one already.
+// abandon says that nobody waits for an answer. It reports false where it has
+// come.
 func (r *remote) abandon(id uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,14 +187,9 @@ func (r *remote) refused(data []byte) error {
 }
 
 // giveBack returns a job that came after its call had ended.
-func (r *remote) giveBack(data []byte) {
-	var in wire.AssignFrame
-	if r.codec.DecodeAnswer(data, &in) != nil {
-		return
-	}
+func (r *remote) giveBack(claim consign.Claim) {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
 	defer cancel()
-	claim := consign.Claim{Job: in.Job, Claim: in.Claim}
 	// If the connection ends before, the coordinator gives it back.
 	_ = (&remoteSession{r}).Release(ctx, consign.Release{Claim: claim, Reason: "it came after the worker had stopped waiting"})
 }
@@ -221,7 +218,7 @@ func (s *remoteSession) Claim(ctx context.Context) (consign.Assignment, error) {
 	if err := s.r.call(ctx, &in, &in, &out); err != nil {
 		return consign.Assignment{}, err
 	}
-	if !s.r.post(wire.TakenFrame{Frame: wire.Frame{Type: wire.FrameAck}, Claim: wire.Claim{Job: out.Job, Claim: out.Claim}}) {
+	if !s.r.post(&wire.TakenFrame{Frame: wire.Frame{Type: wire.FrameAck}, Claim: wire.Claim{Job: out.Job, Claim: out.Claim}}) {
 		return consign.Assignment{}, errUnanswered // the coordinator gives it back
 	}
 	return out.Assignment.Value(), nil

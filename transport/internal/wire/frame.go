@@ -44,16 +44,16 @@ const (
 // MaxFrames is how many frames a message may have.
 const MaxFrames = 256
 
-// Split cuts a message into its frames. It returns a *consign.FieldError where
+// Split cuts a message into its frames, and appends them to frames. It returns a *consign.FieldError where
 // there is none, or anything beside well-formed ones: such a message is refused
 // whole.
-func (c Codec) Split(message []byte) ([][]byte, error) {
+func (c Codec) Split(frames [][]byte, message []byte) ([][]byte, error) {
 	if c == JSON {
-		return [][]byte{message}, nil
+		return append(frames, message), nil
 	}
-	frames := make([][]byte, 0, 1)
-	for rest := message; len(rest) > 0 || len(frames) == 0; {
-		if len(frames) == MaxFrames {
+	rest := message
+	for n := 0; len(rest) > 0 || n == 0; n++ {
+		if n == MaxFrames {
 			return nil, unreadable(fmt.Sprintf("has more than %d frames", MaxFrames), "send fewer in a message")
 		}
 		next, err := skipMsgpack(rest, false)

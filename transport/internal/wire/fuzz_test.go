@@ -109,7 +109,7 @@ func FuzzSplit(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, codec uint8, message []byte) {
 		c := codecs[int(codec)%len(codecs)]
-		frames, err := c.Split(message)
+		frames, err := c.Split(nil, message)
 		if bad, ok := errors.AsType[*consign.FieldError](err); err != nil {
 			if !ok || bad.Remedy == "" {
 				t.Errorf("%v, not a *FieldError with a remedy", err)
