@@ -13,9 +13,13 @@ import (
 type Config struct {
 	// Store keeps the jobs.
 	Store Store
-	// Identity signs acceptances; its public key names the queue. Defaults to
-	// a new ed25519 identity, whose receipts nobody can check once this
-	// process has ended: give one from sign.LoadOrCreate to keep them.
+	// Identity signs acceptances; its public key names the queue, and a store
+	// belongs to the queue that ran on it first: Run refuses another. Queues that
+	// share a store have the same. Defaults to a new ed25519 identity, whose
+	// receipts nobody can check and whose sealed jobs nobody can run once this
+	// process has ended: give one from sign.LoadOrCreate to keep them. On a store
+	// that belongs to a queue it does for Cancel and the like: registrations and
+	// sealed jobs are refused with ErrClosed.
 	Identity *sign.Identity
 	// Vault holds the keys of sealed jobs. Defaults to none: then jobs in
 	// custody escrow or transit are refused.

@@ -17,9 +17,10 @@ import (
 // A program sees its queue through two faces: Submitter for those who want
 // work done, and the Queue itself, a WorkerAPI, for those who do it.
 type Queue struct {
-	config Config
-	id     QueueID
-	clock  clock
+	config  Config
+	id      QueueID
+	passing bool // its identity ends with it
+	clock   clock
 
 	inbox    inbox
 	commits  *pipe[*commit]
@@ -46,11 +47,12 @@ var _ WorkerAPI = (*Queue)(nil)
 
 // New returns a queue. It returns a *FieldError for a bad Config.
 func New(c Config) (*Queue, error) {
+	passing := c.Identity == nil
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), nudge: make(chan struct{}, 1), ended: make(chan struct{})}
+	q := &Queue{config: c, id: QueueIDOf(c.Identity.Public()), passing: passing, nudge: make(chan struct{}, 1), ended: make(chan struct{})}
 	q.clock.began = time.Now()
 	q.inbox.wake = make(chan struct{}, 1)
 	q.commits = newPipe[*commit](commitsInFlight, commitBatch, commitPatience)
@@ -88,14 +90,20 @@ func (q *Queue) now() Instant { return q.clock.now() }
 // Run works the queue until ctx is done, and then drains: it takes in and hands
 // out no more work, waits up to Config.DrainTimeout for what workers still
 // return, and lets all that reach the store. It returns ctx's error, with all
-// its goroutines ended. It returns at once if the store cannot be read. A
-// Queue runs once.
+// its goroutines ended. It returns at once if the store cannot be read, or not
+// be written the first time, and with a *FieldError if it belongs to a queue with
+// another identity. A Queue runs once.
 func (q *Queue) Run(ctx context.Context) error {
 	if !q.running.TryLock() {
 		return errors.New("consign: the queue runs already, or has ended: make a new one")
 	}
 	defer close(q.ended)
 	defer q.inbox.close()
+	if !q.passing {
+		if err := q.own(ctx); err != nil {
+			return err
+		}
+	}
 	if err := q.recover(ctx); err != nil {
 		return fmt.Errorf("consign: the store cannot be read: %w", err)
 	}

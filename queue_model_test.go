@@ -17,3 +17,4 @@ var onMemory = queuetest.Suite{Place: func(*testing.T) func() consign.Store {
 func TestQueueModel(t *testing.T)   { onMemory.Model(t) }
 func TestQueueMutants(t *testing.T) { onMemory.Mutants(t) }
 func TestQueueReplay(t *testing.T)  { onMemory.Replay(t) }
+func TestQueueOwner(t *testing.T)   { onMemory.Owner(t) }

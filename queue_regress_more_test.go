@@ -163,7 +163,8 @@ func TestNATS212_CommittedBeforeAnswered(t *testing.T) {
 			r.config.Prices = nil
 			r.store.Store = slow
 		})
-		defer func() { r.stop(); time.Sleep(time.Minute) }() // until what is under way is committed
+		defer func() { r.stop(); time.Sleep(time.Minute) }()  // until what is under way is committed
+		_, _ = r.sub.Explain(t.Context(), consign.NewJobID()) // once it has begun: the rig's store takes one commit at a time
 		h, claim := r.quiet(r.q)
 		is := func(what string, id consign.JobID, state consign.State) error {
 			if j := r.job(id); j == nil || j.State != state {

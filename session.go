@@ -110,6 +110,9 @@ func (q *Queue) Register(ctx context.Context, r Registration) (Session, error) {
 
 // open enrols the worker of a session and lets the engine know of it.
 func (q *Queue) open(ctx context.Context, s *session, bundle []byte, c Capabilities) (Session, error) {
+	if err := q.serves(ctx); err != nil {
+		return nil, err
+	}
 	record, err := q.enrol(ctx, s.id, s.key, bundle)
 	if err != nil {
 		return nil, err

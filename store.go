@@ -166,6 +166,7 @@ const (
 	DocHook         = "webhook_url"   // Hook, by Delivery.Hook
 	DocCredit       = "credit"        // what AddCredit added, by its reference
 	DocPeer         = "peer"          // a queue that has workers, by its name among its peers
+	DocQueue        = "queue"         // the queue whose store it is: one document
 )
 
 // LaneHead is a lane that has queued jobs and the smallest key in it.

@@ -103,6 +103,11 @@ func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, e
 	if err != nil {
 		return nil, err
 	}
+	if spec.Custody != CustodyPlain {
+		if err := s.q.serves(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if spec.Custody.vaulted() {
 		if err := s.affords(ctx, draft.Price); err != nil {
 			return nil, err

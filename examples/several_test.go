@@ -39,19 +39,13 @@ func TestSeveralCoordinators(t *testing.T) {
 		t.Errorf("a coordinator with another key: %v\n%s", err, stranger.stderr.tail())
 	}
 
-	folder := filepath.Join(d.dir, "coordinator-2")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		t.Fatal(err)
+	d.copyKeys("another", "vault.kek")
+	stranger = start(t, "coordinator", "-listen", "127.0.0.1:0", "-store", d.store, "-dir", filepath.Join(d.dir, "another"))
+	if _, err := stranger.wait(); err == nil || !strings.Contains(stranger.stderr.tail(), "the store belongs to queue") {
+		t.Errorf("a coordinator with another identity: %v\n%s", err, stranger.stderr.tail())
 	}
-	for _, name := range []string{"identity.pem", "vault.kek"} {
-		data, err := os.ReadFile(filepath.Join(d.dir, "coordinator", name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(folder, name), data, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+
+	folder := d.copyKeys("coordinator-2", "identity.pem", "vault.kek")
 	key := d.key
 	second := d.coordinator("-dir", folder)
 	two := d.gate.target.Load()
@@ -69,6 +63,22 @@ func TestSeveralCoordinators(t *testing.T) {
 	if err := second.stop(syscall.SIGTERM); err != nil {
 		t.Errorf("the coordinator that is left, told to end: %v", err)
 	}
+}
+
+// copyKeys makes a folder for another coordinator, with files of the first
+// one's.
+func (d *deployment) copyKeys(folder string, names ...string) string {
+	d.t.Helper()
+	folder = filepath.Join(d.dir, folder)
+	err := os.MkdirAll(folder, 0o700)
+	for _, name := range names {
+		data, e := os.ReadFile(filepath.Join(d.dir, "coordinator", name))
+		err = errors.Join(err, e, os.WriteFile(filepath.Join(folder, name), data, 0o600))
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return folder
 }
 
 // receiver is a submitter's server, which checks messages by the official

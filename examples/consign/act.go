@@ -136,6 +136,23 @@ func labels(text string) map[string]string {
 	return all
 }
 
+// disown has the store belong to nobody: to the next coordinator that starts.
+func (t *tool) disown(ctx context.Context) error {
+	docs, err := t.store.Docs(ctx, consign.DocQueue, "", 1)
+	if err != nil {
+		return err
+	}
+	if len(docs) == 0 {
+		return t.say("the store belongs to no queue")
+	}
+	d := docs[0]
+	errs, err := t.store.Apply(ctx, []consign.Change{{ID: consign.ChangeID(consign.NewJobID()), Docs: []consign.Doc{{Kind: d.Kind, Key: d.Key, Version: d.Version + 1}}}})
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	return t.say(fmt.Sprintf("the store belonged to %s; the next coordinator that starts makes it its own", d.Body))
+}
+
 // purge lets a queue do what time alone has made due. When a job is purged was
 // decided when it ended, or was acknowledged: this does not hurry it.
 func (t *tool) purge(ctx context.Context) error {

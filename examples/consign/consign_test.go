@@ -283,6 +283,39 @@ func TestExport(t *testing.T) {
 	})
 }
 
+// A queue without an identity looks after the store of one that has; where that
+// one's is lost, another takes its place when it is told to.
+func TestDisown(t *testing.T) {
+	onEach(t, func(r rig) {
+		r.must("migrate")
+		if out := r.must("disown"); !strings.Contains(out, "belongs to no queue") {
+			t.Errorf("disown of what is nobody's:\n%s", out)
+		}
+		old, other := consign.Config{Identity: sign.Generate()}, consign.Config{Identity: sign.Generate()}
+		id := consign.NewJobID()
+		submit := func(q *consign.Queue) error {
+			_, err := q.Submitter("acme").Submit(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain})
+			return err
+		}
+		r.with(old, submit)
+		r.must("cancel", id.String())
+		r.must("retry", id.String())
+		r.must("purge")
+		store, end, err := open(t.Context(), r.target, r.schema, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = errors.Join((&tool{store: store}).withQueue(t.Context(), other, submit), end())
+		if f, ok := errors.AsType[*consign.FieldError](err); !ok || f.Field != "config.identity" {
+			t.Errorf("another queue on the store: %v", err)
+		}
+		if out := r.must("disown"); !strings.Contains(out, consign.QueueIDOf(old.Identity.Public()).String()) {
+			t.Errorf("disown:\n%s", out)
+		}
+		r.with(other, submit)
+	})
+}
+
 // A job that cannot be made again as it was is refused with the reason.
 func TestAgainRefuses(t *testing.T) {
 	for want, m := range map[string]func(*consign.Job, *consign.Spec){

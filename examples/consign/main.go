@@ -62,6 +62,7 @@ func commands() []command {
 		{name: "cancel", args: "JOB...", does: "end jobs that have no result yet; -reason says why, to their submitters", run: (*tool).cancel},
 		{name: "retry", args: "JOB...", does: "submit jobs that failed, expired or were cancelled once more, each under a new ID", run: (*tool).retry},
 		{name: "purge", does: "forget what is past its retention, and do what else is due, as a running queue does", run: (*tool).purge},
+		{name: "disown", does: "forget which queue the store belongs to, where the identity.pem of that one is lost; stop its coordinators first", run: (*tool).disown},
 		{name: "export", args: "JOB...", does: "print all that the store has of jobs, payload and result too, as JSON", run: (*tool).export},
 	}
 }

@@ -30,3 +30,4 @@ func onServer(t *testing.T) queuetest.Suite {
 func TestQueueModel(t *testing.T)   { onServer(t).Model(t) }
 func TestQueueMutants(t *testing.T) { onServer(t).Mutants(t) }
 func TestQueueReplay(t *testing.T)  { onServer(t).Replay(t) }
+func TestQueueOwner(t *testing.T)   { onServer(t).Owner(t) }

@@ -34,3 +34,4 @@ var onFile = queuetest.Suite{Checks: 20, Place: func(t *testing.T) func() consig
 func TestQueueModel(t *testing.T)   { onFile.Model(t) }
 func TestQueueMutants(t *testing.T) { onFile.Mutants(t) }
 func TestQueueReplay(t *testing.T)  { onFile.Replay(t) }
+func TestQueueOwner(t *testing.T)   { onFile.Owner(t) }
