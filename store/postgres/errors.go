@@ -3,12 +3,13 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // CorruptError says which row cannot be read. Where others were asked for with
-// it, they are returned without it, and it is logged.
+// it, they are returned without it, and it is logged, once.
 type CorruptError struct {
 	Table   string
 	Row     string // its key
@@ -18,6 +19,29 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("postgres: row %s of table %s cannot be read: %s %s: repair the row, or restore a backup", e.Row, e.Table, e.Column, e.Problem)
+}
+
+// reported remembers which rows were logged: a queue asks for most of them
+// again and again.
+type reported struct {
+	mu   sync.Mutex
+	rows map[CorruptError]bool
+}
+
+const maxReported = 1000 // then it begins anew
+
+// first reports whether the row was not logged yet.
+func (r *reported) first(bad CorruptError) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rows[bad] {
+		return false
+	}
+	if r.rows == nil || len(r.rows) == maxReported {
+		r.rows = map[CorruptError]bool{}
+	}
+	r.rows[bad] = true
+	return true
 }
 
 // explain adds to an error of PostgreSQL's what to do about it.
@@ -60,7 +84,9 @@ func (s *Store) report(err error) error {
 	if !errors.As(err, &bad) {
 		return err
 	}
-	s.logger.Error("a row is left out", "schema", s.schema, "error", bad)
+	if s.reported.first(*bad) {
+		s.logger.Error("a row is left out", "schema", s.schema, "error", bad)
+	}
 	return nil
 }
 

@@ -37,6 +37,8 @@ type Store struct {
 	logger *slog.Logger
 	tag    [8]byte // names this store among those that notify
 
+	reported reported
+
 	mu     sync.Mutex
 	hint   hint // gathers until it is sent
 	listen int  // how many watch: without any, nobody else is told either

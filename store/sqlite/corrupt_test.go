@@ -14,7 +14,7 @@ import (
 )
 
 // Jobs whose rows are damaged are in nobody's way: a queue that is opened on
-// them completes all others, and the log says which rows they are.
+// them completes all others, and the log says which rows they are, once.
 func TestQueueBesideCorruptRows(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	synctest.Test(t, func(t *testing.T) {
@@ -40,6 +40,11 @@ func TestQueueBesideCorruptRows(t *testing.T) {
 		jobs, err := s.List(t.Context(), consign.Filter{State: consign.StateCompleted}, consign.JobID{}, 100)
 		if err != nil || len(jobs) != 20 {
 			t.Errorf("%d jobs completed (%v)", len(jobs), err)
+		}
+		for line := range strings.Lines(logged.String()) {
+			if _, said, _ := strings.Cut(line, "level="); strings.Count(logged.String(), said) > 1 {
+				t.Errorf("it is logged more than once: %s", said)
+			}
 		}
 		for _, column := range []string{"state", "reason", "key", "wraps"} {
 			if column != "state" && !strings.Contains(logged.String(), column) { // nobody asks for a job of no state

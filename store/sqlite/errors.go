@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -21,7 +22,7 @@ var (
 )
 
 // CorruptError says which row cannot be read. Where others were asked for with
-// it, they are returned without it, and it is logged.
+// it, they are returned without it, and it is logged, once.
 type CorruptError struct {
 	Table   string
 	Row     int64 // the column n, or -1
@@ -32,6 +33,29 @@ type CorruptError struct {
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("sqlite: row %d of table %s cannot be read: %s %s: repair the row, or restore a backup",
 		e.Row, e.Table, e.Column, e.Problem)
+}
+
+// reported remembers which rows were logged: a queue asks for most of them
+// again and again.
+type reported struct {
+	mu   sync.Mutex
+	rows map[CorruptError]bool
+}
+
+const maxReported = 1000 // then it begins anew
+
+// first reports whether the row was not logged yet.
+func (r *reported) first(bad CorruptError) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rows[bad] {
+		return false
+	}
+	if r.rows == nil || len(r.rows) == maxReported {
+		r.rows = map[CorruptError]bool{}
+	}
+	r.rows[bad] = true
+	return true
 }
 
 // explain adds to an error of SQLite what to do about it.

@@ -58,7 +58,8 @@ func (s *Store) read(ctx context.Context, f func(conn *sqlite.Conn) error) error
 // report logs a row that is left out of an answer because it cannot be read:
 // one bad row must not keep those from being read that come with it.
 func (s *Store) report(bad error) {
-	if bad != nil {
+	var row *CorruptError
+	if errors.As(bad, &row) && s.reported.first(*row) {
 		s.config.Logger.Error("a row is left out", "file", s.config.Path, "error", bad)
 	}
 }

@@ -47,6 +47,7 @@ type Store struct {
 	last   int64 // the highest row that a job has had; with the writer's connection
 	closed func() error
 
+	reported    reported
 	checkpoints checkpointer
 }
 
