@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/crypto/sign"
 	"github.com/consignq/consign/internal/testkit/pgtest"
 )
 
@@ -86,14 +87,18 @@ func burnDown(b *testing.B, jobs, queues int, c consign.Config) {
 		var all []*consign.Queue
 		var stops []func()
 		for range queues {
-			c.Store = openIn(b, pool, schema)
+			c.Store = openIn(b, connect(b, meter.server.DSN+" pool_max_conns=10"), schema)
 			q, stop := startQueue(b, c)
 			all, stops = append(all, q), append(stops, stop)
+		}
+		sessions := staff(b, all, workers, slots)
+		if queues > 1 {
+			time.Sleep(4 * time.Second) // they look at each other every second, and share the shards
 		}
 		submitAll(b, all[0], requests(jobs))
 		meter.start(b)
 		b.StartTimer()
-		work(b, all, jobs, workers, slots)
+		work(b, sessions, jobs, slots)
 		b.StopTimer()
 		meter.stop(b)
 		for _, stop := range stops {
@@ -104,30 +109,45 @@ func burnDown(b *testing.B, jobs, queues int, c consign.Config) {
 	meter.report(b, b.N*jobs)
 }
 
-// work has workers, spread over the coordinators, complete that many jobs.
-func work(b *testing.B, coordinators []*consign.Queue, jobs, workers, slots int) {
+// staffed is a worker's session and identity.
+type staffed struct {
+	consign.Session
+	id *sign.Identity
+}
+
+// staff registers workers, spread over the coordinators.
+func staff(b *testing.B, coordinators []*consign.Queue, workers, slots int) []staffed {
+	all := make([]staffed, workers)
+	for i := range all {
+		id := identity(uint64(i))
+		s, err := openSession(b.Context(), coordinators[i%len(coordinators)], id, slots)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all[i] = staffed{s, id}
+	}
+	return all
+}
+
+// work has workers complete that many jobs.
+func work(b *testing.B, workers []staffed, jobs, slots int) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	var left atomic.Int64
 	left.Store(int64(jobs))
 	var group sync.WaitGroup
-	for i := range workers {
-		id := identity(uint64(i))
-		s, err := openSession(ctx, coordinators[i%len(coordinators)], id, slots)
-		if err != nil {
-			b.Fatal(err)
-		}
+	for _, w := range workers {
 		for range slots {
 			group.Go(func() {
 				for left.Load() > 0 {
-					a, err := s.Claim(ctx)
+					a, err := w.Claim(ctx)
 					if err != nil {
 						if !errors.Is(err, context.Canceled) {
 							b.Error(err)
 						}
 						return
 					}
-					if err := s.Complete(context.Background(), completion(b, id, &a, 1)); err != nil {
+					if err := w.Complete(context.Background(), completion(b, w.id, &a, 1)); err != nil {
 						b.Error(err)
 					}
 					if left.Add(-1) == 0 {

@@ -52,10 +52,11 @@ func flat(b *testing.B, waiting, ended int) {
 	round := func() {
 		config.Store = openIn(b, pool, schema)
 		q, stop := startQueue(b, config)
+		sessions := staff(b, []*consign.Queue{q}, workers, slots)
 		submitAll(b, q, requests(jobs))
 		meter.start(b)
 		b.StartTimer()
-		work(b, []*consign.Queue{q}, jobs, workers, slots)
+		work(b, sessions, jobs, slots)
 		b.StopTimer()
 		meter.stop(b)
 		stop()
@@ -74,7 +75,7 @@ func flat(b *testing.B, waiting, ended int) {
 
 func seeAJobThrough(b *testing.B, q *consign.Queue) {
 	submitAll(b, q, requests(2))
-	work(b, []*consign.Queue{q}, 1, 1, 1)
+	work(b, staff(b, []*consign.Queue{q}, 1, 1), 1, 1)
 }
 
 // load adds jobs that wait behind all others, and jobs that have ended with
