@@ -142,11 +142,11 @@ func TestKEKFileTorn(t *testing.T) {
 			}
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			check(t, err)
-			_, end, err := parseKEKFile(f)
+			k, end, err := parseKEKFile(f)
 			check(t, err)
 			third := NewKEK()
-			check(t, appendKEK(f, end, third))
-			check(t, retireKEKs(f, third))
+			check(t, addKEK(f, end, third))
+			check(t, retireKEKs(f, k, third))
 			check(t, f.Close())
 			after, err := os.ReadFile(path)
 			check(t, err)
@@ -156,6 +156,11 @@ func TestKEKFileTorn(t *testing.T) {
 			if bytes.Contains(after, []byte(older.Text()[:8])) || n >= 8 && bytes.Contains(after, []byte(line[:8])) {
 				t.Fatalf("a retired key can be read: %q", after)
 			}
+		}
+	}
+	for n := range kekDigits { // in the place of a retired key
+		if k := read(line[:n] + strings.Repeat("#", kekDigits-n) + "\n" + older.Text()); k.Text() != older.Text() {
+			t.Fatalf("with %d digits in front the file holds %d keys", n, len(k.keys))
 		}
 	}
 	both := older.Text() + newer.Text()
@@ -184,8 +189,11 @@ func TestRotateKEK(t *testing.T) {
 		check(t, jobs[len(jobs)-1].deposit(t.Context(), v))
 	}
 	backup := d.image()
-	for range 3 {
+	for range 6 {
 		check(t, v.RotateKEK(t.Context(), path))
+		if info, err := os.Stat(path); err != nil || info.Size() > 2*(kekDigits+1) {
+			t.Fatalf("the file grows: %v, %v", info.Size(), err)
+		}
 	}
 	after, err := KEKFromFile(path)
 	check(t, err)
@@ -216,6 +224,69 @@ func TestRotateKEK(t *testing.T) {
 	}
 	if err := v.Rekey(t.Context(), KEK{}); !errors.Is(err, ErrKEK) {
 		t.Fatal(err)
+	}
+}
+
+// TestRotateKEKChanged: keys that came into the file meanwhile are another's, and
+// none is destroyed.
+func TestRotateKEKChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kek")
+	k, err := KEKFromFile(path)
+	check(t, err)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	check(t, err)
+	defer f.Close()
+	fresh, other := NewKEK(), NewKEK()
+	for _, text := range []string{k.Text() + fresh.Text() + other.Text(), other.Text() + k.Text() + fresh.Text(), k.Text(), k.Text() + other.Text(), fresh.Text()} {
+		check(t, os.WriteFile(path, []byte(text), 0o600))
+		if err := retireKEKs(f, k, fresh); !errors.Is(err, ErrKEK) {
+			t.Errorf("%v", err)
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != text {
+			t.Errorf("the file was changed (%v)", err)
+		}
+	}
+}
+
+// TestRekeyFromFile: two vaults on a storage come to have a new key, and one that
+// is not given the keys in their order refuses, and stays as it is.
+func TestRekeyFromFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kek")
+	older, newer := NewKEK(), NewKEK()
+	d := newDisk()
+	v := onDisk(t, d, older, testConfig())
+	j := newJob(t, v, consign.NewJobID())
+	check(t, j.deposit(t.Context(), v))
+	w := newWorker(t, time.Now().Add(-time.Hour))
+	for _, round := range []struct {
+		text  string
+		fails bool
+		under KEK
+	}{
+		{newer.Text(), true, older},
+		{"", true, older},
+		{newer.Text() + older.Text(), false, older},
+		{older.Text() + newer.Text(), false, newer},
+		{older.Text(), true, newer},
+		{newer.Text(), false, newer},
+	} {
+		check(t, os.WriteFile(path, []byte(round.text), 0o600))
+		if err := v.RekeyFromFile(t.Context(), path); errors.Is(err, ErrKEK) != round.fails || !round.fails && err != nil {
+			t.Fatalf("%v", err)
+		}
+		if v.kek.current().id != round.under.current().id {
+			t.Fatal("it encrypts under the other key")
+		}
+		if cek, err := j.release(t, v, w); err != nil || cek != j.cek {
+			t.Fatalf("a key is lost: %v", err)
+		}
+	}
+	check(t, os.Remove(path))
+	if err := v.RekeyFromFile(t.Context(), path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the file: %v", err)
+	}
+	if n := bytes.Count(d.image(), older.keys[0].id[:]); n != 0 {
+		t.Errorf("%d records are under the old key", n)
 	}
 }
 

@@ -17,9 +17,10 @@ import (
 
 // A file of key-encryption keys: lines as ParseKEK reads them, the last of
 // which encrypts. A retired key is overwritten with '#' where it stands, since a
-// file that is replaced leaves its old blocks behind; so the file grows by a line
-// with each rotation. A crash may leave the last line short, without its end, and
-// unused.
+// file that is replaced leaves its old blocks behind. Where that is the first
+// line, the next key takes its place, and what then is behind it is cut off once
+// it is retired: so the file does not grow. A crash may leave the last line
+// short, without its end, and unused; or '#' in the first one, unused as well.
 const (
 	kekDigits  = 64
 	maxKEKFile = 64 << 10
@@ -72,16 +73,35 @@ func (v *Vault) RotateKEK(ctx context.Context, path string) error {
 		return fmt.Errorf("%w: %s does not hold the key of this vault", ErrKEK, path)
 	}
 	fresh := NewKEK()
-	if err := appendKEK(f, end, fresh); err != nil {
+	if err := addKEK(f, end, fresh); err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
 	if err := v.rekey(ctx, fresh); err != nil {
 		return err
 	}
-	if err := retireKEKs(f, fresh); err != nil {
+	if err := retireKEKs(f, k, fresh); err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
 	return nil
+}
+
+// RekeyFromFile is Rekey with the keys that are in the file at path now: so
+// several processes that share a storage come to have a new key, in the order
+// that ParseKEK describes.
+//
+// It wraps ErrKEK if the vault's present key is not in that file, and what
+// KEKFromFile and Rekey return.
+func (v *Vault) RekeyFromFile(ctx context.Context, path string) error {
+	v.rekeying.Lock() // before it is read: RotateKEK changes it
+	defer v.rekeying.Unlock()
+	k, err := readKEKFile(path)
+	if err != nil {
+		return err
+	}
+	if !v.under(k) {
+		return fmt.Errorf("%w: %s does not hold the key that this vault encrypts under: add a key first, and take the old one away last", ErrKEK, path)
+	}
+	return v.rekey(ctx, k)
 }
 
 func readKEKFile(path string) (KEK, error) {
@@ -145,42 +165,57 @@ func torn(rest []byte) bool {
 	return len(rest) <= kekDigits+1 && short && len(bytes.Trim(digits, "0123456789abcdef")) == 0
 }
 
-// appendKEK writes a key behind the file's last whole line.
-func appendKEK(f *os.File, end int64, k KEK) error {
-	line := k.Text()
-	if end > 0 {
+// addKEK writes a key into the first line, if that is of a retired one, or else
+// behind the last whole line.
+func addKEK(f *os.File, end int64, k KEK) error {
+	line, at := k.Text(), end
+	var first [kekDigits + 1]byte
+	if n, err := f.ReadAt(first[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	} else if string(first[:n]) == strings.Repeat("#", kekDigits)+"\n" {
+		at = 0
+	}
+	if at > 0 {
 		var last [1]byte
-		if _, err := f.ReadAt(last[:], end-1); err != nil {
+		if _, err := f.ReadAt(last[:], at-1); err != nil {
 			return err
 		}
 		if last[0] != '\n' {
 			line = "\n" + line
 		}
 	}
-	if _, err := f.WriteAt([]byte(line), end); err != nil {
+	if _, err := f.WriteAt([]byte(line), at); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
-// retireKEKs overwrites all keys but the last, which is to be the one given.
-func retireKEKs(f *os.File, last KEK) error {
+// retireKEKs overwrites the old keys. The file is to hold them and the fresh
+// one, and nothing else.
+func retireKEKs(f *os.File, old, fresh KEK) error {
 	if k, _, err := parseKEKFile(f); err != nil {
 		return err
-	} else if k.current().id != last.current().id {
+	} else if text := k.Text(); text != old.with(fresh).Text() && text != fresh.with(old).Text() {
 		return fmt.Errorf("%w: the file was changed meanwhile: leave it to one process", ErrKEK)
 	}
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxKEKFile))
 	if err != nil {
 		return err
 	}
-	end := bytes.LastIndexByte(bytes.TrimRight(data, "\n"), '\n') + 1
-	for i := range end {
-		if data[i] != '\n' {
+	line := []byte(fresh.Text())
+	from := bytes.Index(data, line)
+	for i := range data {
+		if (i < from || i >= from+len(line)) && data[i] != '\n' {
 			data[i] = '#'
 		}
 	}
-	if _, err := f.WriteAt(data[:end], 0); err != nil {
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Truncate(int64(from + len(line))); err != nil {
 		return err
 	}
 	return f.Sync()
