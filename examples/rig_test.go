@@ -171,11 +171,15 @@ func (s *syncBuffer) Write(p []byte) (int, error) {
 	return s.b.Write(p)
 }
 
-func (s *syncBuffer) tail() string {
+func (s *syncBuffer) all() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := s.b.Bytes()
-	return string(all[max(0, len(all)-4000):])
+	return s.b.String()
+}
+
+func (s *syncBuffer) tail() string {
+	all := s.all()
+	return all[max(0, len(all)-4000):]
 }
 
 // gateway is the address at which the coordinator stays while it restarts.

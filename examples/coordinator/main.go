@@ -4,7 +4,7 @@
 //	go run ./examples/coordinator -h
 //
 // Read it from here: main.go is the story, store.go and serve.go what it stands
-// on, metrics.go what it tells of itself.
+// on, kek.go what makes the vault forget, metrics.go what it tells of itself.
 package main
 
 import (
@@ -12,8 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/consignq/consign"
@@ -28,15 +31,15 @@ them.
 
   coordinator                                       a queue in memory, for this machine alone
   coordinator -store sqlite:queue.db                one that survives a restart
-  coordinator -store postgres:postgres://host/db    one that others with the same identity.pem and vault.kek can serve as well
+  coordinator -store postgres://host/db             one that others with the same identity.pem and vault.kek can serve as well
   coordinator -listen :8443 -tokens tokens -tls-cert cert.pem -tls-key key.pem -origin https://queue.example.com:8443
 
 It prints its public key: submitters need it to verify what they get. SIGTERM makes it take in no more, wait for what
-is under way, and end.`
+is under way, and end. SIGHUP makes it read vault.kek again, which several coordinators need to rotate it.`
 
 type options struct {
 	listen, store, dir, tokens, cert, key, metrics string
-	lease                                          time.Duration
+	lease, rotateKEK                               time.Duration
 	rate                                           float64
 	burst                                          int
 	webhooks, anywhere, foreign                    bool
@@ -100,13 +103,14 @@ func (o *options) sender(store consign.Store, identity *sign.Identity, keys *vau
 func parse(args []string) (o options, err error) {
 	flags := cli.NewFlags("coordinator", help)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`ADDRESS` to serve; another than this machine's own needs -tokens")
-	flags.StringVar(&o.store, "store", "memdb", "where the jobs are: memdb (gone with the process), sqlite:`PATH`, postgres:DSN")
+	flags.StringVar(&o.store, "store", "memdb", "where the jobs are: memdb (gone with the process), sqlite:`PATH`, postgres://USER@HOST/DATABASE, or postgres: and another DSN")
 	dir := flags.Dir("the identity and the vault")
 	flags.StringVar(&o.tokens, "tokens", "", "`FILE` of accounts and the SHA-256 of their tokens; without it there is one account for everybody on this machine")
 	flags.StringVar(&o.cert, "tls-cert", "", "`FILE` of the certificate; with -tls-key it is HTTPS")
 	flags.StringVar(&o.key, "tls-key", "", "`FILE` of the certificate's key")
 	flags.StringVar(&o.metrics, "metrics", "", "`ADDRESS` of a listener for Prometheus, at /metrics; none without it")
 	flags.DurationVar(&o.lease, "lease", 30*time.Second, "how long a worker may be silent before its jobs go to another")
+	flags.DurationVar(&o.rotateKEK, "rotate-kek", 0, "rotate the vault's key-encryption key when it starts and then so often, as in 24h, where no other coordinator has the vault; 0: never. Until then logs and backups of a database keep the keys that were destroyed")
 	flags.Float64Var(&o.rate, "rate", 0, "how many requests a second each account may make; 0: as many as it likes")
 	flags.IntVar(&o.burst, "burst", 20, "how many requests an account may make at once, under -rate")
 	flags.BoolVar(&o.webhooks, "webhooks", false, "tell submitters of ended jobs at the URLs that they name, on public addresses")
@@ -120,6 +124,9 @@ func parse(args []string) (o options, err error) {
 	}
 	if err := flags.NoArgs(); err != nil {
 		return o, err
+	}
+	if o.rotateKEK < 0 {
+		return o, cli.FieldError("rotate-kek", "is negative", "give how often, as in 24h, or 0 for never")
 	}
 	o.dir = *dir
 	o.log, err = logger()
@@ -140,9 +147,13 @@ func (o *options) work(ctx context.Context, queue *consign.Queue, identity *sign
 	if err != nil {
 		return err
 	}
+	reread := make(chan os.Signal, 1)
+	signal.Notify(reread, syscall.SIGHUP)
+	defer signal.Stop(reread)
 	var servers, helpers sync.WaitGroup
 	servers.Go(func() { cancel(s.serve()) })
 	helpers.Go(func() { _ = keys.Run(ctx) }) // ends with ctx alone
+	helpers.Go(func() { o.tendKEK(ctx, keys, reread) })
 	if sender != nil {
 		helpers.Go(func() { _ = sender.Run(ctx) }) // likewise
 	}
