@@ -19,11 +19,28 @@ func (t *tool) migrate(context.Context) error {
 	return t.say("the store is there, and up to date")
 }
 
+// backup needs no queue, and no store but the file.
+func (t *tool) backup(ctx context.Context) error {
+	if err := backup(ctx, t.target, t.file); err != nil {
+		return err
+	}
+	return t.say("the queue as it was at one moment is in " + plain(t.file))
+}
+
 // outcome is what became of a job.
 type outcome struct {
 	Job   consign.JobID `json:"job"`
 	State string        `json:"state"`
 	New   consign.JobID `json:"new_job,omitzero"` // which the state is of, if there is one
+}
+
+// tell shows what became of jobs, and is the error of the others. Where there
+// is nothing else the error says it all, but to programs.
+func (t *tool) tell(head []string, done []outcome, err error) error {
+	if len(done) == 0 && err != nil && !t.json {
+		return err
+	}
+	return errors.Join(show(t, head, done), err)
 }
 
 // withQueue runs a queue on the store for as long as f takes. It has no
@@ -58,7 +75,7 @@ func (t *tool) cancel(ctx context.Context) error {
 			return err
 		})
 	})
-	return errors.Join(show(t, []string{"JOB", "STATE"}, done), err)
+	return t.tell([]string{"JOB", "STATE"}, done, err)
 }
 
 // retry submits again what a job was: a terminal state never changes, and the
@@ -83,7 +100,7 @@ func (t *tool) retry(ctx context.Context) error {
 			return err
 		})
 	})
-	return errors.Join(show(t, []string{"JOB", "STATE OF NEW", "NEW JOB"}, done), err)
+	return t.tell([]string{"JOB", "STATE OF NEW", "NEW JOB"}, done, err)
 }
 
 // again is the request that makes a job like another one, and what a queue has

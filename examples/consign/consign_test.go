@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -366,13 +368,92 @@ func TestUsage(t *testing.T) {
 		"which store":            {"-store", "", "list"},
 		"does not begin with":    {"-store", "mysql:x", "list"},
 		"there is no file":       {"-store", "sqlite:/nowhere/queue.db", "list"},
+		"no connection string":   {"-store", "postgres:no equals sign", "list"},
+		"name one new file":      {"backup"},
+		"such as pg_dump":        {"-store", "postgres://host/db", "backup", "copy.db"},
 		"flag provided but not ": {"list", "-frob"},
 	} {
 		if _, err := r.call(args...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
+	t.Setenv("CONSIGN_STORE", "postgres://me:hunter2@host/db")
+	if out, _ := (rig{t, "postgres://me:hunter2@host/db", "consign"}).call("-h"); strings.Contains(out, "hunter2") {
+		t.Errorf("the help shows the password:\n%s", out)
+	}
 	if got := plain("\x1b[2Jred\n"); got != "?[2Jred?" {
 		t.Errorf("a terminal would obey %q", got)
+	}
+}
+
+// What keeps the tool from a database is told with what to check, and without
+// the password.
+func TestNoDatabase(t *testing.T) {
+	c, err := pgxpool.ParseConfig(pgtest.DSN(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := c.ConnConfig
+	for want, dsn := range map[string]string{
+		"there is no such database":    fmt.Sprintf("host=%s port=%d user=%s dbname=nowhere", at.Host, at.Port, at.User),
+		"does not let this user in":    fmt.Sprintf("host=%s port=%d user=nobody_at_all dbname=%s", at.Host, at.Port, at.Database),
+		"the server cannot be reached": "host=127.0.0.1 port=1 user=me dbname=queue",
+	} {
+		for _, command := range []string{"list", "migrate"} {
+			_, err := rig{t, "postgres:" + dsn + " password=hunter2", "consign"}.call(command)
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: %v", command, err)
+			}
+		}
+	}
+}
+
+// A queue in a file is copied while a coordinator has it, whole, and what is
+// none is not.
+func TestBackup(t *testing.T) {
+	dir := t.TempDir()
+	path, to := filepath.Join(dir, "queue.db"), filepath.Join(dir, "copy.db")
+	r := rig{t, "sqlite:" + path, "consign"}
+	r.must("migrate")
+	id := consign.NewJobID()
+	r.with(consign.Config{}, func(q *consign.Queue) error {
+		_, err := q.Submitter("acme").Submit(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain})
+		if err != nil {
+			return err
+		}
+		if out := r.must("backup", to); !strings.Contains(out, "copy.db") {
+			t.Errorf("backup: %s", out)
+		}
+		return nil
+	})
+	var jobs []jobView
+	if (rig{t, "sqlite:" + to, "consign"}).read(&jobs, "list"); len(jobs) != 1 || jobs[0].ID != id {
+		t.Errorf("the copy has %+v", jobs)
+	}
+	if _, err := r.call("backup", to); err == nil || !strings.Contains(err.Error(), "name a new file") {
+		t.Errorf("over another one: %v", err)
+	}
+	other := filepath.Join(dir, "other.db")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{other, filepath.Join(dir, "none.db")} {
+		if _, err := (rig{t, "sqlite:" + from, "consign"}).call("backup", filepath.Join(dir, "second.db")); err == nil {
+			t.Errorf("%s was copied", from)
+		}
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) != 5 { // and two locks
+		t.Errorf("there are %v", files)
+	}
+}
+
+// What nothing came of shows no table: the errors say it all.
+func TestNothingDone(t *testing.T) {
+	r := rig{t, "sqlite:" + filepath.Join(t.TempDir(), "queue.db"), "consign"}
+	r.must("migrate")
+	for _, command := range []string{"retry", "cancel"} {
+		if out, err := r.call(command, consign.NewJobID().String()); err == nil || out != "" {
+			t.Errorf("%s: %v\n%s", command, err, out)
+		}
 	}
 }

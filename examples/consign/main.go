@@ -46,6 +46,7 @@ type tool struct {
 	identity       string
 	reason         string
 	jobs           []consign.JobID // the arguments
+	file           string          // instead, of a command that takes one
 }
 
 // command is something that the tool does.
@@ -63,20 +64,21 @@ func commands() []command {
 		{name: "retry", args: "JOB...", does: "submit jobs that failed, expired or were cancelled once more, each under a new ID", run: (*tool).retry},
 		{name: "purge", does: "forget what is past its retention, and do what else is due, as a running queue does", run: (*tool).purge},
 		{name: "disown", does: "forget which queue the store belongs to, where the identity.pem of that one is lost; stop its coordinators first", run: (*tool).disown},
+		{name: "backup", args: "FILE", does: "copy the queue in an SQLite file, with its coordinator at work, to a new file", run: (*tool).backup},
 		{name: "export", args: "JOB...", does: "print all that the store has of jobs, payload and result too, as JSON", run: (*tool).export},
 	}
 }
 
 const help = `consign looks after the jobs of a queue.
 
-usage: consign -store STORE COMMAND [JOB...]
+usage: consign -store STORE COMMAND [JOB... | FILE]
 
 A STORE is sqlite:PATH, or postgres:DSN with what pgx takes for one, such as
 postgres://user@host/database. Without -store it is in CONSIGN_STORE, where a
 password is not for everybody to see.
 
-A file serves one process at a time: stop its coordinator first. A database
-serves many.
+A file serves one process at a time: stop its coordinator first, but for backup.
+A database serves many.
 
 Commands that change something run a queue for a moment, with the default
 settings: what falls due in that moment is done by those.
@@ -90,7 +92,8 @@ func run(ctx context.Context, args []string, store string, out io.Writer) error 
 	t := &tool{out: out}
 	flags := flag.NewFlagSet("consign", flag.ContinueOnError)
 	flags.SetOutput(out)
-	flags.StringVar(&t.target, "store", store, "the `STORE`")
+	t.target = store // and not the flag's default, which the help shows
+	flags.Func("store", "the `STORE`", func(text string) error { t.target = text; return nil })
 	flags.StringVar(&t.schema, "schema", "consign", "the `schema` of the queue in a database")
 	flags.BoolVar(&t.json, "json", false, "print JSON, for programs")
 	flags.StringVar(&t.account, "account", "", "list: only jobs of this `account`")
@@ -133,6 +136,10 @@ func (t *tool) do(ctx context.Context, c command, flags *flag.FlagSet) error {
 			return err
 		}
 		if args = flags.Args(); len(args) > 0 {
+			if c.args == "FILE" && t.file == "" {
+				t.file, args = args[0], args[1:]
+				continue
+			}
 			id, err := consign.ParseJobID(args[0])
 			if err != nil {
 				return err
@@ -141,8 +148,12 @@ func (t *tool) do(ctx context.Context, c command, flags *flag.FlagSet) error {
 		}
 	}
 	switch n := len(t.jobs); {
+	case c.args == "FILE" && t.file != "" && n == 0:
+		return c.run(t, ctx) // without the lock that a store has
 	case c.args == "" && n > 0:
 		return fmt.Errorf("%s takes no job: consign -h", c.name)
+	case c.args == "FILE":
+		return fmt.Errorf("usage: consign -store STORE %s %s: name one new file", c.name, c.args)
 	case c.args != "" && n == 0, c.args == "JOB" && n > 1:
 		return fmt.Errorf("usage: consign -store STORE %s %s: consign list shows the IDs", c.name, c.args)
 	}

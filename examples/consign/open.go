@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/examples/internal/pg"
 	"github.com/consignq/consign/store/postgres"
 	"github.com/consignq/consign/store/sqlite"
 )
@@ -22,15 +23,17 @@ func open(ctx context.Context, target, schema string, create bool) (consign.Stor
 	switch {
 	case kind == "sqlite" && name != "":
 		return openSQLite(ctx, name, create)
-	case kind == "postgres" || kind == "postgresql":
-		if strings.HasPrefix(name, "//") {
-			name = target
-		}
-		return openPostgres(ctx, name, schema, create)
 	case target == "":
 		return nil, nil, errors.New("which store? give -store sqlite:PATH or -store postgres:DSN, or set CONSIGN_STORE")
 	}
-	return nil, nil, fmt.Errorf("-store does not begin with sqlite: or postgres: give sqlite:PATH or postgres:DSN")
+	pool, ok, err := pg.Open(ctx, target)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok {
+		return nil, nil, errors.New("-store does not begin with sqlite: or postgres: give sqlite:PATH or postgres:DSN")
+	}
+	return openPostgres(ctx, pool, schema, create)
 }
 
 func openSQLite(ctx context.Context, path string, create bool) (consign.Store, func() error, error) {
@@ -47,25 +50,28 @@ func openSQLite(ctx context.Context, path string, create bool) (consign.Store, f
 	return store, store.Close, nil
 }
 
-func openPostgres(ctx context.Context, dsn, schema string, create bool) (consign.Store, func() error, error) {
-	pool, err := pgxpool.New(ctx, dsn)
-	if err != nil {
-		return nil, nil, err
-	}
-	there := create
-	if !create {
-		err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'jobs')", schema).Scan(&there)
-	}
-	if err == nil && !there {
+func openPostgres(ctx context.Context, pool *pgxpool.Pool, schema string, create bool) (consign.Store, func() error, error) {
+	c := postgres.Config{Schema: schema}
+	there, err := postgres.Exists(ctx, pool, c)
+	if err == nil && !there && !create {
 		err = fmt.Errorf("there is no queue in the schema %q: name it with -schema, or make one with consign migrate", schema)
 	}
 	var store *postgres.Store
 	if err == nil {
-		store, err = postgres.New(ctx, pool, postgres.Config{Schema: schema})
+		store, err = postgres.New(ctx, pool, c)
 	}
 	if err != nil {
 		pool.Close()
 		return nil, nil, err
 	}
 	return store, func() error { pool.Close(); return nil }, nil
+}
+
+// backup copies a file's queue, which a coordinator may have open meanwhile.
+func backup(ctx context.Context, target, to string) error {
+	kind, from, _ := strings.Cut(target, ":")
+	if kind != "sqlite" || from == "" {
+		return errors.New("backup is for -store sqlite:PATH: a database is backed up by its own means, such as pg_dump")
+	}
+	return sqlite.Backup(ctx, from, to)
 }

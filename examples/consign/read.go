@@ -128,7 +128,7 @@ func (t *tool) why(ctx context.Context, job *consign.Job) (why string, err error
 		x, err := q.Submitter(job.Account).Explain(ctx, job.ID)
 		why = x.Reason
 		if err == nil && x.State == consign.StateQueued && !x.Paused && job.ReadyAt <= consign.At(time.Now()) {
-			why = "it waits for a worker that can run it: the coordinators know which are connected (SubmitterAPI.Explain)"
+			why = "it waits for a worker that can run it; which workers are connected its coordinator knows, and says at /v1/jobs/" + job.ID.String() + "/explain to its submitter"
 		}
 		return err
 	})

@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/examples/internal/cli"
+	"github.com/consignq/consign/examples/internal/pg"
 	"github.com/consignq/consign/store/memdb"
 	"github.com/consignq/consign/store/postgres"
 	"github.com/consignq/consign/store/sqlite"
@@ -38,29 +37,30 @@ func openStore(ctx context.Context, name string, m *metrics, log *slog.Logger) (
 			return nil, err
 		}
 		return &database{store: &counted{s, m}, close: func() { complain(log, "store", s.Close()) }}, nil
-	case kind == "postgres" && where != "":
-		pool, err := pgxpool.New(ctx, where)
-		if err != nil {
-			return nil, err
-		}
-		s, err := postgres.New(ctx, pool, postgres.Config{})
-		if err != nil {
-			pool.Close()
-			return nil, err
-		}
-		keys, err := postgres.NewVault(ctx, pool, postgres.Config{})
-		if err != nil {
-			pool.Close()
-			return nil, err
-		}
-		return &database{store: &countedShared{counted{s, m}, s, s}, keys: keys, close: pool.Close}, nil
 	}
-	return nil, cli.FieldError("store", "is "+storeKind(name), "say memdb, sqlite:PATH or postgres:DSN, as in postgres:postgres://user@host/database")
+	pool, ok, err := pg.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, cli.FieldError("store", "is "+storeKind(name), "say memdb, sqlite:PATH or postgres:DSN, as in postgres://user@host/database")
+	}
+	s, err := postgres.New(ctx, pool, postgres.Config{Logger: log})
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	keys, err := postgres.NewVault(ctx, pool, postgres.Config{})
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &database{store: &countedShared{counted{s, m}, s, s}, keys: keys, close: pool.Close}, nil
 }
 
 // openVault opens the vault beside the store, with the key in the folder dir.
 func openVault(ctx context.Context, db *database, dir string, log *slog.Logger) (*vault.Vault, error) {
-	path := filepath.Join(dir, "vault.kek")
+	path := kekFile(dir)
 	kek, err := vault.KEKFromFile(path)
 	if err != nil {
 		return nil, err

@@ -72,6 +72,17 @@ func New(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
 	return s, nil
 }
 
+// Exists reports whether a queue is in the schema, of whatever version, and
+// makes nothing. It returns what PostgreSQL says if it cannot be reached or
+// refuses.
+func Exists(ctx context.Context, pool *pgxpool.Pool, c Config) (there bool, err error) {
+	if c.Schema == "" {
+		c.Schema = "consign"
+	}
+	err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'jobs')", c.Schema).Scan(&there)
+	return there, explain(err)
+}
+
 func (c *Config) validate() error {
 	if len(c.Schema) > maxSchema {
 		return &consign.FieldError{Field: "config.schema", Problem: "is too long: " + c.Schema, Remedy: "give a name of at most 48 bytes"}
