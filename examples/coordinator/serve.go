@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,8 +27,18 @@ func (o *options) checkAccess() error {
 	if (o.cert == "") != (o.key == "") {
 		return cli.FieldError("tls-cert", "and -tls-key belong together", "give both, or none")
 	}
+	if o.cert != "" { // rather than at the first call
+		if _, err := tls.LoadX509KeyPair(o.cert, o.key); err != nil {
+			return cli.FieldError("tls-cert", "or -tls-key cannot be used: "+err.Error(), "name files in PEM: the certificate with its chain, and its key")
+		}
+	}
 	if o.rate < 0 || o.burst < 0 || o.rate > 0 && o.burst == 0 {
 		return cli.FieldError("rate", "or -burst is below what lets anything through", "give numbers above zero, or no -rate for no bound")
+	}
+	for _, origin := range o.origins { // compared with what a dialler makes of its URL
+		if u, err := url.Parse(origin); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || origin != strings.ToLower(u.Scheme+"://"+u.Host) {
+			return cli.FieldError("origin", fmt.Sprintf("is %.200q", origin), "give http:// or https:// and the host, in small letters and without a path, as in https://queue.example.com:8443")
+		}
 	}
 	host, _, err := net.SplitHostPort(o.listen)
 	if err != nil {
@@ -83,7 +95,7 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 	}
 	if o.tokens != "" {
 		if c.Authenticator, err = longpoll.LoadTokens(o.tokens); err != nil {
-			return nil, nil, err
+			return nil, nil, cli.FieldError("tokens", "cannot be read: "+err.Error(), "name a file with an account, a space, and the SHA-256 of its token in each line")
 		}
 	}
 	h, err := longpoll.NewHandler(c)
@@ -122,19 +134,23 @@ func (o *options) listenAll(handler http.Handler, ws *websocket.Handler, m *metr
 	}
 	var err error
 	if s.ln, err = net.Listen("tcp", o.listen); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("-listen: %w", err)
 	}
 	if o.metrics == "" {
 		return s, nil
 	}
 	if s.lnm, err = net.Listen("tcp", o.metrics); err != nil {
-		return nil, errors.Join(err, s.ln.Close())
+		return nil, errors.Join(fmt.Errorf("-metrics: %w", err), s.ln.Close())
 	}
 	return s, nil
 }
 
-// url is where the queue is.
+// url is where the queue is. Who listens everywhere is where -origin says, and
+// checkAccess has seen to it that there is one.
 func (s *servers) url() string {
+	if at, ok := s.ln.Addr().(*net.TCPAddr); ok && at.IP.IsUnspecified() && len(s.o.origins) > 0 {
+		return s.o.origins[0]
+	}
 	if s.o.cert != "" {
 		return "https://" + s.ln.Addr().String()
 	}

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -33,9 +34,9 @@ It prints its fingerprint, which those who give it PRIVATE jobs have to know fro
 jobs, finish what it runs, and end.`
 
 type options struct {
-	coordinator, transport, dir, openaiURL, pair, pin string
-	slots, maxTier, threads                           int
-	log                                               *slog.Logger
+	coordinator, transport, dir, identity, openaiURL, pair, pin string
+	slots, maxTier, threads                                     int
+	log                                                         *slog.Logger
 }
 
 func main() { cli.Main("worker", run) }
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer func() { _ = closeDir() }()
-	identity, err := sign.LoadOrCreate(filepath.Join(o.dir, "identity.pem"))
+	identity, err := sign.LoadOrCreate(cmp.Or(o.identity, filepath.Join(o.dir, "identity.pem")))
 	if err != nil {
 		return err
 	}
@@ -81,6 +82,7 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.coordinator, "coordinator", "http://127.0.0.1:8080", "`URL` of the coordinator")
 	flags.StringVar(&o.transport, "transport", "ws", "how to talk to it: `ws`, which is pushed its jobs, or http, where a proxy lets no WebSocket through")
 	dir := flags.Dir("the keys, the pinned submitters and the records of this worker; one for each worker")
+	flags.StringVar(&o.identity, "identity", "", "`FILE` of the key that signs its results and is its name; made if it is not there; else it is identity.pem in -dir")
 	flags.StringVar(&o.openaiURL, "openai-url", "", "`URL` of an Ollama or OpenAI-compatible server whose models run LLM_INFER jobs")
 	flags.IntVar(&o.threads, "openai-threads", 0, "threads that Ollama uses for a model; 0: as many as it likes")
 	flags.IntVar(&o.slots, "slots", 1, "how many jobs run at once")

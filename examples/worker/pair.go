@@ -60,12 +60,12 @@ func (o *options) claim(ctx context.Context, c worker.Config) (string, error) {
 	case o.pin == found:
 		return found, nil
 	case o.pin != "":
-		return "", cli.FieldError("pin", "is not the fingerprint of who made the code", "ask the submitter's owner by another way than the queue; do not go on if it stays so")
+		return "", &consign.FieldError{Field: "-pin", Problem: "is not the fingerprint of who made the code", Remedy: "ask the submitter's owner by another way than the queue; do not go on if it stays so"}
 	}
 	fmt.Print("Is that the fingerprint that the submitter's owner told you, by another way than this queue? Type yes: ")
 	answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // nothing is no yes
 	if strings.TrimSpace(answer) != "yes" {
-		return "", cli.FieldError("pair", "was not confirmed", "nothing was pinned: ask for a new code, and compare")
+		return "", &consign.FieldError{Field: "-pair", Problem: "was not confirmed", Remedy: "nothing was pinned: ask for a new code, and compare"}
 	}
 	return found, nil
 }
