@@ -31,12 +31,8 @@ type ended struct {
 	Error        string           `json:"error,omitempty"`
 }
 
-// runBatch runs the jobs of a file. It checks all lines before it sends one.
-func (q *queue) runBatch(ctx context.Context, o options) error {
-	requests, err := o.readBatch()
-	if err != nil {
-		return err
-	}
+// runBatch runs the jobs of a file.
+func (q *queue) runBatch(ctx context.Context, o options, requests []consign.SubmitRequest) error {
 	out, err := newBatchOutput(o)
 	if err != nil {
 		return err
@@ -81,9 +77,10 @@ func (q *queue) runBatch(ctx context.Context, o options) error {
 	return err
 }
 
-// readBatch returns the jobs of the lines. It returns a *consign.FieldError.
+// readBatch returns the jobs of the lines, all of which are good. It returns a
+// *consign.FieldError.
 func (o *options) readBatch() (rs []consign.SubmitRequest, err error) {
-	data, err := readText(o.batch)
+	data, err := cli.ReadFile("batch", o.batch)
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +98,9 @@ func (o *options) readBatch() (rs []consign.SubmitRequest, err error) {
 		}
 		r, err := l.request()
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n+1, err)
+			return nil, cli.Usage(fmt.Errorf("line %d: %w", n+1, err))
 		}
-		r.Deadline = o.deadline
+		r.Deadline = o.deadline.after
 		rs = append(rs, r)
 	}
 	return rs, nil

@@ -3,8 +3,8 @@
 //
 //	go run ./examples/submit -h
 //
-// Read it from here: main.go is the story, queue.go whom it talks to, job.go
-// what it sends, one.go and batch.go what it does with it, transit.go what can
+// Read it from here: main.go is the story, queue.go whom it talks to, reach.go
+// whether it can, job.go what it sends, one.go and batch.go what it does with it, transit.go what can
 // be said of a job that the queue sealed, pair.go how it comes to trust a
 // worker.
 package main
@@ -12,10 +12,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/client"
 	"github.com/consignq/consign/examples/internal/cli"
 )
 
@@ -37,7 +39,8 @@ type options struct {
 	private, raw, pair                    bool
 	confirm, collect, batch               string
 	resultFile, receiptFile               string
-	deadline                              time.Duration
+	webhook                               string
+	deadline                              deadline
 	file                                  string
 }
 
@@ -48,31 +51,86 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	q, err := o.open(ctx)
+	do, err := o.command()
 	if err != nil {
 		return err
 	}
+	q, err := o.open(ctx)
+	if err != nil {
+		return advice(err)
+	}
+	return advice(do(ctx, q))
+}
+
+// command returns what is to be done, once all that it sends is read and found
+// good. It returns wrong use alone.
+func (o *options) command() (func(context.Context, *queue) error, error) {
 	switch {
+	case o.pair && o.confirm == "" && !cli.IsTerminal(os.Stdin):
+		return nil, cli.FieldError("confirm", "is empty, and nobody can be asked", "give the fingerprint that the worker's owner told you")
 	case o.pair:
-		return q.pair(ctx, o.confirm)
+		return func(ctx context.Context, q *queue) error { return q.pair(ctx, o.confirm) }, nil
 	case o.batch != "":
-		return q.runBatch(ctx, o)
+		requests, err := o.readBatch()
+		return func(ctx context.Context, q *queue) error { return q.runBatch(ctx, *o, requests) }, err
 	case o.collect != "":
 		id, err := consign.ParseJobID(o.collect)
 		if err != nil {
-			return err
+			return nil, cli.FieldError("collect", "is no ID: "+err.Error(), "give what submit printed behind \"job\"")
 		}
-		return q.collect(ctx, o, id)
+		return func(ctx context.Context, q *queue) error { return q.collect(ctx, *o, id) }, nil
 	}
 	text, err := readText(o.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := o.line(text).request()
 	if err != nil {
-		return err
+		return nil, cli.Usage(err)
 	}
-	return q.runOne(ctx, o, r)
+	r.Deadline = o.deadline.of(r.Kind)
+	return func(ctx context.Context, q *queue) error { return q.runOne(ctx, *o, r) }, nil
+}
+
+// advice says of errors of the queue's what to do with this program.
+func advice(err error) error {
+	field, refused := errors.AsType[*consign.FieldError](err)
+	switch {
+	case refused && field.Field == "authorization":
+		return &consign.FieldError{Field: "-token-file", Problem: "is missing, or holds a token that this queue does not know", Remedy: "give the file with the token that the queue's owner gave you"}
+	case errors.Is(err, client.ErrNotPinned) || errors.Is(err, consign.ErrNoWorker):
+		return fmt.Errorf("%w: run submit -pair first, with the owner of a worker at the telephone", err)
+	}
+	return err
+}
+
+// deadline is -deadline, and what holds without it.
+type deadline struct {
+	set   bool
+	after time.Duration
+}
+
+// of is how long a single job of a kind has: as long as the first protocol
+// gives it, where nothing else was said. Jobs of a batch wait for each other,
+// so they have none then.
+func (d deadline) of(kind string) time.Duration {
+	switch {
+	case d.set:
+		return d.after
+	case kind == consign.KindTask:
+		return 30 * time.Second
+	case kind == consign.KindInference:
+		return time.Minute
+	}
+	return 0
+}
+
+func (d *deadline) parse(text string) (err error) {
+	if d.after, err = time.ParseDuration(text); err == nil && d.after < 0 {
+		err = errors.New("it is negative: say how long, as in 10m, or 0 for ever")
+	}
+	d.set = err == nil
+	return err
 }
 
 func parse(args []string) (o options, err error) {
@@ -87,10 +145,11 @@ func parse(args []string) (o options, err error) {
 	flags.BoolVar(&o.raw, "raw", false, "the file is the payload itself, with options of your own, and not the text or prompt")
 	flags.BoolVar(&o.private, "private", false, "only for workers that you paired and confirmed")
 	flags.StringVar(&o.custody, "custody", "", "who can read it: `sealed` (only workers that you confirmed; the default with -private), escrow (the default; the queue's vault keeps the key), transit (the queue reads and seals it), plain (anybody there)")
-	flags.DurationVar(&o.deadline, "deadline", 0, "the job expires after that; 0: never")
+	flags.Func("deadline", "the job expires after such a `TIME`, as in 10m; 0: never (default 30s for a TASK, 1m for LLM_INFER, else and in a -batch 0)", o.deadline.parse)
+	flags.StringVar(&o.webhook, "webhook", "", "`URL` that the coordinator tells when the job has ended; it has to run with -webhooks")
 	flags.StringVar(&o.resultFile, "result", "", "`FILE` for the result, instead of stdout")
 	flags.StringVar(&o.receiptFile, "receipt", "", "`FILE` for the receipt")
-	flags.StringVar(&o.batch, "batch", "", "`FILE` of jobs, a JSON object each line: text or payload, and what else differs from the flags: id, kind, task, model, private, custody. Prints a JSON object for each")
+	flags.StringVar(&o.batch, "batch", "", "`FILE` of jobs, a JSON object each line: text or payload, and what else differs from the flags: id, kind, task, model, private, custody, webhook. Prints a JSON object for each")
 	flags.StringVar(&o.collect, "collect", "", "`ID` of a job that this folder has the keys of: wait for it and print its result")
 	flags.BoolVar(&o.pair, "pair", false, "make a pairing code, and trust the worker that claims it once you have compared fingerprints")
 	flags.StringVar(&o.confirm, "confirm", "", "`FINGERPRINT` of the worker, as its owner told you: with -pair nobody is asked")
@@ -102,7 +161,7 @@ func parse(args []string) (o options, err error) {
 		return o, flags.NoArgs()
 	}
 	if flags.NArg() != 1 {
-		return o, &consign.FieldError{Field: "arguments", Problem: "do not name one file", Remedy: "name the file to send, or - for stdin; see -h"}
+		return o, cli.Usage(&consign.FieldError{Field: "arguments", Problem: "do not name one file", Remedy: "name the file to send, or - for stdin, behind all flags; see -h"})
 	}
 	o.file = flags.Arg(0)
 	return o, nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
@@ -16,7 +17,6 @@ import (
 
 // runOne submits a job, shows how it goes, and prints what came of it.
 func (q *queue) runOne(ctx context.Context, o options, r consign.SubmitRequest) error {
-	r.Deadline = o.deadline
 	if _, err := q.Submit(ctx, r); err != nil {
 		return err
 	}
@@ -45,7 +45,10 @@ func (q *queue) follow(ctx context.Context, o options, id consign.JobID, finish 
 	var watchers sync.WaitGroup
 	watchers.Go(func() { v.states(q.Events(watching, id, 0)) })
 	watchers.Go(func() { v.words(q.Stream(watching, id)) })
+	unfinished, finished := context.WithCancel(watching)
+	watchers.Go(func() { v.queued(unfinished, q, id) })
 	result, err := finish()
+	finished()
 	if err != nil {
 		stop()
 	}
@@ -126,6 +129,27 @@ func (v *view) states(entries func(func(consign.LogEntry, error) bool)) {
 			line += ": " + e.Reason
 		}
 		v.line(line)
+	}
+}
+
+// sayQueued is how often a job that waits is asked why.
+const sayQueued = 5 * time.Second
+
+// queued says why the job waits, until ctx is done.
+func (v *view) queued(ctx context.Context, q *queue, id consign.JobID) {
+	look := time.NewTicker(sayQueued)
+	defer look.Stop()
+	for last := ""; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		x, err := q.Explain(ctx, id)
+		if err == nil && x.State == consign.StateQueued && x.Reason != last { // of an error others hear
+			v.line("queued: " + x.Reason)
+			last = x.Reason
+		}
 	}
 }
 

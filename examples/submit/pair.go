@@ -17,9 +17,6 @@ import (
 // pair makes a code, waits until a worker has claimed it, and pins the worker
 // whose fingerprint a person gave. It never takes the queue's word for that.
 func (q *queue) pair(ctx context.Context, confirm string) error {
-	if confirm == "" && !cli.IsTerminal(os.Stdin) {
-		return cli.FieldError("confirm", "is empty, and nobody can be asked", "give the fingerprint that the worker's owner told you")
-	}
 	// What waits for a confirmation from before belongs to a code that was given
 	// up, and would be taken for the claim of this one.
 	for {
@@ -54,8 +51,8 @@ func (q *queue) pair(ctx context.Context, confirm string) error {
 		confirm = strings.TrimSpace(answer)
 	}
 	if confirm != p.WorkerFingerprint {
-		return errors.Join(cli.FieldError("confirm", fmt.Sprintf("is %.80q, and who claimed the code has %.80q", confirm, p.WorkerFingerprint),
-			"if the first is what the worker shows, somebody else has claimed the code: the pairing was revoked, begin again"), q.RevokePairing(ctx, p.Worker))
+		return errors.Join(&consign.FieldError{Field: "-confirm", Problem: fmt.Sprintf("is %.80q, and who claimed the code has %.80q", confirm, p.WorkerFingerprint),
+			Remedy: "if the first is what the worker shows, somebody else has claimed the code: the pairing was revoked, begin again"}, q.RevokePairing(ctx, p.Worker))
 	}
 	if _, err := q.ConfirmPairing(ctx, p.Worker, confirm); err != nil {
 		return err

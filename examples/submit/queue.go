@@ -31,9 +31,9 @@ func (o *options) open(ctx context.Context) (*queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, _, err := longpoll.Dial(longpoll.DialConfig{URL: o.coordinator, Token: token})
+	api, _, err := longpoll.Dial(longpoll.DialConfig{URL: o.coordinator, Token: token, Client: reachable(o.coordinator)})
 	if err != nil {
-		return nil, err
+		return nil, cli.FieldError("coordinator", fmt.Sprintf("is %.200q", o.coordinator), "give a URL like https://queue.example.com, without a query or a password")
 	}
 	if o.dir == "" {
 		return nil, cli.FieldError("dir", "is empty", "name a folder")
@@ -56,7 +56,7 @@ func (o *options) token() (string, error) {
 	if o.tokenFile == "" {
 		return "", nil
 	}
-	data, err := os.ReadFile(o.tokenFile)
+	data, err := cli.ReadFile("token-file", o.tokenFile)
 	if err != nil {
 		return "", err
 	}
@@ -121,8 +121,8 @@ func sameKey(ctx context.Context, api consign.SubmitterAPI, pinned sign.PublicKe
 		return err
 	}
 	if keys.Queue != consign.QueueIDOf(pinned) {
-		return cli.FieldError("coordinator", fmt.Sprintf("answers with the key %s, and was %s before", cli.Printable(keys.QueueKey), pinned),
-			"ask the queue's owner, by another way than the queue, whether that is so; then remove "+path)
+		return &consign.FieldError{Field: "-coordinator", Problem: fmt.Sprintf("answers with the key %s, and was %s before", cli.Printable(keys.QueueKey), pinned),
+			Remedy: "ask the queue's owner, by another way than the queue, whether that is so; then remove " + path}
 	}
 	return nil
 }

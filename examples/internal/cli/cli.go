@@ -35,10 +35,21 @@ func Main(name string, run func(ctx context.Context, args []string) error) {
 		os.Exit(2)
 	}
 	fmt.Fprintf(os.Stderr, "%s: %s\n", name, Printable(err.Error()))
+	if _, wrong := errors.AsType[*usageError](err); wrong {
+		os.Exit(2)
+	}
 	os.Exit(1)
 }
 
 var errUsage = errors.New("cli: wrong use")
+
+// usageError is of what the program was given, before it has done anything.
+type usageError struct{ error }
+
+func (u *usageError) Unwrap() error { return u.error }
+
+// Usage marks an error as one of wrong use, for which Main exits with 2.
+func Usage(err error) error { return &usageError{err} }
 
 // Flags is a flag.FlagSet, each flag of which the environment may set, too.
 type Flags struct {
@@ -89,9 +100,23 @@ func (f *Flags) Parse(args []string) error {
 	return errUsage
 }
 
-// FieldError says what is wrong with a flag, and what would be right.
+// FieldError says what is wrong with a flag, and what would be right. It is
+// wrong use, and a *consign.FieldError.
 func FieldError(flag, problem, remedy string) error {
-	return &consign.FieldError{Field: "-" + flag, Problem: problem, Remedy: remedy}
+	return Usage(&consign.FieldError{Field: "-" + flag, Problem: problem, Remedy: remedy})
+}
+
+// ReadFile reads the file that a flag names, "-" for stdin.
+func ReadFile(flag, path string) (data []byte, err error) {
+	if path == "-" {
+		data, err = io.ReadAll(os.Stdin)
+	} else {
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, FieldError(flag, "cannot be read: "+err.Error(), "name a file that you may read")
+	}
+	return data, nil
 }
 
 // Dir is the flag of the folder in which a program keeps what it must not lose.
@@ -117,7 +142,7 @@ func OpenDir(dir string) (close func() error, err error) {
 	case err != nil:
 		return nil, err
 	case !locked:
-		return nil, FieldError("dir", "is in use by another process: "+dir, "give each process a folder of its own")
+		return nil, &consign.FieldError{Field: "-dir", Problem: "is in use by another process: " + dir, Remedy: "give each process a folder of its own"}
 	}
 	return lock.Close, nil
 }
@@ -153,5 +178,5 @@ func (f *Flags) NoArgs() error {
 	if f.NArg() == 0 {
 		return nil
 	}
-	return &consign.FieldError{Field: "arguments", Problem: fmt.Sprintf("hold %.80q, which is no flag", f.Arg(0)), Remedy: "see -h"}
+	return Usage(&consign.FieldError{Field: "arguments", Problem: fmt.Sprintf("hold %.80q, which is no flag", f.Arg(0)), Remedy: "see -h"})
 }
