@@ -37,7 +37,7 @@ var importRules = []importRule{
 	{"internal/compare", nil, nil, "a leaf of client and worker"},
 	{"internal/retry", []string{"."}, []string{"github.com/cenkalti/backoff/v4"}, "a leaf of client and worker"},
 	{"internal/testkit", []string{".", "crypto/*", "internal/*", "store/memdb"}, nil, "it knows interfaces, not adapters"},
-	{"internal/testkit/queuetest", []string{".", "crypto/sign"}, []string{"pgregory.net/rapid"}, "a suite knows interfaces, and what draws its cases"},
+	{"internal/testkit/queuetest", []string{".", "crypto/sign", "internal/testkit"}, []string{"pgregory.net/rapid"}, "a suite knows interfaces, what fails in front of them, and what draws its cases"},
 	{"internal/testkit/pgtest", nil, nil, "it starts PostgreSQL, and knows nothing of what works on it"},
 	{"client", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},
 	{"worker", []string{".", "crypto/*", "internal/*"}, nil, "it knows a queue as its interface, not where it is"},

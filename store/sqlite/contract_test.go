@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/testkit/queuetest"
 	"github.com/consignq/consign/store/sqlite"
 	"github.com/consignq/consign/store/storetest"
 )
@@ -70,29 +71,18 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// The views that docs/sqlite.md shows can be read.
+// The views show what a queue has left, in words.
 func TestViews(t *testing.T) {
 	s := openAt(t, sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db")})
-	job := newJob(1)
-	held := claimed(job)
-	end := completed(held.Job)
-	end.Done.Record = []byte(`{"signatures":[{"sig":"abc"}]}`)
-	end.Done.Verification = consign.VerificationVerified
-	end.Effects = []consign.Effect{{ID: consign.EffectID{Job: job.ID}, Kind: consign.EffectSettle, Target: "acme"}}
-	end.Docs = []consign.Doc{{Kind: consign.DocWorker, Key: "w", Version: 1, Body: []byte(`{"algorithm":"ed25519","first_seen":1700000000000000}`)},
-		{Kind: consign.DocPairing, Key: "p", Version: 1, Body: []byte(`{"account":"acme","worker_id":"w"}`)}}
-	apply(t, s, []consign.Change{submitted(job), held, end})
-	for query, want := range map[string]string{
-		"SELECT status || user_id || type || completed_at FROM job_list": "completedacmeLLM_INFER2023-11-14 22:13:20",
-		"SELECT signature || verified FROM receipts":                     "abc1",
-		"SELECT group_concat(event || ':' || state) FROM events":         "submit:queued,claim:running,complete:completed",
-		"SELECT attempt || substr(worker, 1, 4) FROM attempts":           "00900",
-		"SELECT kind || target FROM outbox":                              "settleacme",
-		"SELECT algorithm || first_seen FROM workers":                    "ed255192023-11-14 22:13:20",
-		"SELECT user_id || provider_pubkey FROM trust_pairings":          "acmew",
+	left := queuetest.Leave(t, s)
+	queuetest.Views(t, left, s.Texts)
+	done := left.Done.ID.String()
+	for query, want := range map[string][]string{
+		"SELECT event || ' ' || state FROM events WHERE job_id = '" + done + "' ORDER BY seq":        {"submit queued", "claim running", "report running", "complete completed"},
+		"SELECT attempt || worker FROM attempts WHERE job_id = '" + left.Cancelled.ID.String() + "'": {"1" + left.Pending.String()},
 	} {
-		if got, err := s.Texts(query); err != nil || len(got) != 1 || got[0] != want {
-			t.Errorf("%s: %q (%v), want %q", query, got, err, want)
+		if got, err := s.Texts(query); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s\ngives %q (%v), want %q", query, got, err, want)
 		}
 	}
 }

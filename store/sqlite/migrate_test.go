@@ -27,6 +27,7 @@ func TestMigrate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	receipts := map[int]string{1: "[]", 2: "[1 1]"} // of records as JSON, and packed
 	for version := 1; version < newest; version++ {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			text, err := os.ReadFile(fmt.Sprintf("testdata/schema-%d.sql", version))
@@ -41,6 +42,9 @@ func TestMigrate(t *testing.T) {
 					t.Errorf("its schema is %q (%v), that of a new file %q", got, err, want)
 				}
 				inspectOld(t, s)
+				if got, err := s.Texts("SELECT verified FROM receipts"); err != nil || fmt.Sprint(got) != receipts[version] {
+					t.Errorf("it has the receipts %v (%v), want %s", got, err, receipts[version])
+				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}

@@ -117,18 +117,8 @@ var capabilities = consign.Capabilities{Kinds: []string{consign.KindTask}, MaxCo
 
 func (p *player) register() error {
 	for i := range p.workers {
-		challenge, err := p.q.Challenge(p.t.Context())
-		if err != nil {
-			return err
-		}
-		id := identity(byte(i + 1))
-		signature, err := id.Sign(consign.RegistrationMessage(challenge.Queue, "inproc", challenge.Nonce, nil))
-		if err != nil {
-			return err
-		}
-		p.workers[i], err = p.q.Register(p.t.Context(), consign.Registration{Algorithm: id.Public().Algorithm(), PublicKey: id.Public().Bytes(),
-			Origin: "inproc", Nonce: challenge.Nonce, Signature: signature, Capabilities: capabilities})
-		if err != nil {
+		var err error
+		if p.workers[i], err = session(p.t.Context(), p.q, identity(byte(i+1))); err != nil {
 			return err
 		}
 		if p.bug.session != nil {
@@ -136,6 +126,20 @@ func (p *player) register() error {
 		}
 	}
 	return nil
+}
+
+// session registers a worker.
+func session(ctx context.Context, q consign.WorkerAPI, id *sign.Identity) (consign.Session, error) {
+	challenge, err := q.Challenge(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := id.Sign(consign.RegistrationMessage(challenge.Queue, "inproc", challenge.Nonce, nil))
+	if err != nil {
+		return nil, err
+	}
+	return q.Register(ctx, consign.Registration{Algorithm: id.Public().Algorithm(), PublicKey: id.Public().Bytes(),
+		Origin: "inproc", Nonce: challenge.Nonce, Signature: signature, Capabilities: capabilities})
 }
 
 func (p *player) submit(pick int) error {
