@@ -6,17 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/user"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/internal/testkit/pgtest"
+	"github.com/consignq/consign/internal/testkit/queuetest"
 	"github.com/consignq/consign/store/postgres"
 )
 
@@ -103,6 +100,37 @@ func TestCorruptRows(t *testing.T) {
 	}
 }
 
+// Jobs whose rows are damaged are in nobody's way: a queue that is opened on
+// them completes all others, and the log says which rows they are.
+func TestQueueBesideCorruptRows(t *testing.T) {
+	ctx := context.Background()
+	var logged bytes.Buffer
+	pool := connect(t, pgtest.DSN(t))
+	schema := newSchema(t, pool)
+	suite := queuetest.Suite{RealTime: true, Place: func(t *testing.T) func() consign.Store {
+		return func() consign.Store {
+			s, err := postgres.New(ctx, pool, postgres.Config{Schema: schema, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+	}}
+	sets := []struct{ table, set string }{{"jobs", "state = 77"}, {"jobs", "chars = -1"}, {"jobs", "last_worker = 'short'"}, {"specs", "wraps = '[7]'"}}
+	suite.BesideCorruptRows(t, len(sets), func(t *testing.T, _ consign.Store, ids []consign.JobID) {
+		for i, s := range sets {
+			if _, err := pool.Exec(ctx, "UPDATE "+pgx.Identifier{schema, s.table}.Sanitize()+" SET "+s.set+" WHERE id = $1", ids[i].String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	for _, column := range []string{"chars", "last_worker", "wraps"} { // nobody asks for a job of no state
+		if !strings.Contains(logged.String(), column) {
+			t.Errorf("the log does not name the column %s: %s", column, logged.String())
+		}
+	}
+}
+
 func there[T any](found []*T, err error) (n int, _ error) {
 	for _, f := range found {
 		if f != nil {
@@ -142,69 +170,5 @@ func TestRefusals(t *testing.T) {
 		if _, err := s.Jobs(ctx, []consign.JobID{job.ID}); err != nil {
 			t.Errorf("read only %s: %v", mode, err)
 		}
-	}
-}
-
-// A disk that is full is an error that says so, after which everything can
-// still be read; once there is room the store goes on.
-func TestFullDisk(t *testing.T) {
-	ctx := context.Background()
-	server := pgtest.Private(t, "fsync = off")
-	disk := filepath.Join(server.Dir(), "disk")
-	if err := os.Mkdir(disk, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	as, err := user.Lookup("postgres")
-	if err != nil || syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m,mode=700,uid="+as.Uid+",gid="+as.Gid) != nil {
-		t.Skip("a small disk cannot be mounted here")
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
-	pool := connect(t, server.DSN)
-	s := openIn(t, pool, "queue")
-	for _, sql := range []string{"CREATE TABLESPACE small LOCATION '" + disk + "'", "ALTER TABLE queue.specs SET TABLESPACE small"} {
-		if _, err := pool.Exec(ctx, sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	submit := func(n int) (ids []consign.JobID, err error) {
-		payload := make([]byte, 64<<10)
-		for i := range payload { // that does not compress
-			payload[i] = byte(i * i >> 8 * 31)
-		}
-		var changes []consign.Change
-		for range n {
-			id := consign.NewJobID()
-			copy(payload, id[:])
-			changes = append(changes, consign.Change{Job: &consign.Job{ID: id, Version: 1, State: consign.StateQueued, Lane: "a"},
-				Spec: &consign.Spec{ID: id, Payload: bytes.Clone(payload)}})
-			ids = append(ids, id)
-		}
-		outcomes, err := s.Apply(ctx, changes)
-		return ids, errors.Join(append(outcomes, err)...)
-	}
-	for _, n := range []int{1, 100} { // inserted, and copied
-		var kept []consign.JobID
-		for err = nil; err == nil; {
-			if kept = append(kept, consign.JobID{}); len(kept) > 2000 {
-				t.Fatal("the disk does not fill up")
-			}
-			_, err = submit(n)
-		}
-		if !strings.Contains(err.Error(), "make room") {
-			t.Errorf("batches of %d: %v", n, err)
-		}
-		if _, err := s.Page(ctx, "a", consign.AllShards, consign.Place{}, 10); err != nil {
-			t.Errorf("batches of %d: while the disk is full: %v", n, err)
-		}
-	}
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
-		t.Fatal(err)
-	}
-	ids, err := submit(100)
-	if err != nil {
-		t.Fatalf("after there is room: %v", err)
-	}
-	if specs, err := s.Specs(ctx, ids); err != nil || len(specs) != 100 || specs[99] == nil {
-		t.Error(err)
 	}
 }
