@@ -174,7 +174,7 @@ func TestResultsOfNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { first <- s.Complete(ctx, result(1, []byte("held"))) }()
-	for network.count("completions") == 0 {
+	for !o.held.Load() {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
