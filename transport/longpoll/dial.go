@@ -33,8 +33,9 @@ type DialConfig struct {
 // connects when they are used. It returns a *consign.FieldError for a URL that
 // is none.
 //
-// Calls are not tried again by themselves; client and worker do, and what was
-// carried out although its answer was lost is then not carried out twice.
+// Calls are not tried again by themselves, but for a Session's Report; client
+// and worker do, and what was carried out although its answer was lost is then
+// not carried out twice.
 func Dial(c DialConfig) (consign.SubmitterAPI, consign.WorkerAPI, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -82,6 +83,7 @@ type exchange struct {
 	out    any           // nil: the answer has no body
 	wait   time.Duration // how long the queue may wait before it answers
 	once   bool          // it must not be carried out twice
+	key    string        // names it at the queue, which carries out what has the same name once
 }
 
 // do makes a request. found is false where the answer is that there is nothing.
@@ -172,8 +174,11 @@ func (d *dialer) send(ctx context.Context, x exchange, accept string) (*http.Res
 	if x.token != "" {
 		req.Header.Set("Authorization", "Bearer "+x.token)
 	}
-	if !x.once {
-		req.Header["Idempotency-Key"] = []string{} // not sent: it lets net/http repeat what a dead connection took
+	switch {
+	case x.key != "":
+		req.Header.Set(idempotencyKey, x.key)
+	case !x.once:
+		req.Header[idempotencyKey] = []string{} // not sent: it lets net/http repeat what a dead connection took
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {

@@ -100,7 +100,7 @@ func (s *session) begin(p *poll, in claimsRequest) (out answers) {
 	}
 	for _, name := range in.Requests {
 		r := s.requests[name]
-		fate := s.spent.fate(name)
+		fate := s.spent.get(name)
 		switch {
 		case fate == taken:
 			out.taken = append(out.taken, name)

@@ -373,19 +373,19 @@ func TestPanicsOfClaims(t *testing.T) {
 
 // TestSpentIsBounded: the latest names that are over are known, and no others.
 func TestSpentIsBounded(t *testing.T) {
-	var s spent
+	var s recent[fate]
 	now := time.Now()
-	for i := range 3 * maxSpent {
+	for i := range 3 * maxRecent {
 		s.add(fmt.Sprint(i), taken, now)
 	}
-	if len(s.fates) != maxSpent || len(s.names) != maxSpent || s.fate(fmt.Sprint(3*maxSpent-1)) != taken || s.fate("0") != unknown {
-		t.Errorf("%d names and %d fates, want %d", len(s.names), len(s.fates), maxSpent)
+	if len(s.values) != maxRecent || len(s.names) != maxRecent || s.get(fmt.Sprint(3*maxRecent-1)) != taken || s.get("0") != unknown {
+		t.Errorf("%d names and %d fates, want %d", len(s.names), len(s.values), maxRecent)
 	}
-	s.add(fmt.Sprint(3*maxSpent-1), abandoned, now)
-	if s.fate(fmt.Sprint(3*maxSpent-1)) != taken {
+	s.add(fmt.Sprint(3*maxRecent-1), abandoned, now)
+	if s.get(fmt.Sprint(3*maxRecent-1)) != taken {
 		t.Error("a request that was taken was abandoned later")
 	}
-	later := now.Add(spentFor + time.Second)
+	later := now.Add(recentFor + time.Second)
 	for i := range 100 {
 		before := len(s.names)
 		s.add(fmt.Sprint("late", i), abandoned, later)

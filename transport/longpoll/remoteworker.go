@@ -2,7 +2,11 @@ package longpoll
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/transport/internal/wire"
@@ -37,8 +41,9 @@ type remoteSession struct {
 	path  string
 	token string
 
-	slots   slots
-	results results
+	slots    slots
+	results  results
+	reported atomic.Uint64 // the last report's number
 }
 
 var _ consign.Session = (*remoteSession)(nil)
@@ -55,8 +60,31 @@ func (s *remoteSession) Heartbeat(ctx context.Context, h consign.Heartbeat) (con
 	return out.Value(), err
 }
 
+const (
+	// reportTries is how often a report is sent, and reportWithin when another
+	// try is due: the connection may be dead, and the answer not come.
+	reportTries  = 3
+	reportWithin = 10 * time.Second
+)
+
+// Report sends a report until the queue has answered: only here is it known
+// under which name, by which the queue tells it from another.
 func (s *remoteSession) Report(ctx context.Context, r consign.Report) error {
-	return s.call(ctx, exchange{path: jobPath(r.Job, "/heartbeat"), in: wire.NewReport(r), once: true})
+	key := strconv.FormatUint(s.reported.Add(1), 36)
+	try := func() error {
+		ctx, cancel := context.WithTimeoutCause(ctx, reportWithin, errNoAnswer)
+		defer cancel()
+		err := s.call(ctx, exchange{path: jobPath(r.Job, "/heartbeat"), in: wire.NewReport(r), key: key})
+		if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	for n := 1; ; n++ {
+		if err := try(); err == nil || n == reportTries || answered(err) || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 func (s *remoteSession) Fail(ctx context.Context, f consign.Failure) error {

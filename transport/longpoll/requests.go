@@ -27,8 +27,9 @@ type session struct {
 	mu       sync.Mutex
 	requests map[string]*request
 	claims   map[consign.ClaimID]*request // the answers that the worker has not named yet
-	spent    spent                        // the names of requests that are over
+	spent    recent[fate]                 // how requests ended, by their names
 	swept    time.Time
+	reports  reports
 	group
 }
 
@@ -79,7 +80,7 @@ func (s *session) claim(ctx context.Context, name string) (consign.Assignment, e
 	for {
 		mine, cancel := context.WithCancel(ctx)
 		s.mu.Lock()
-		switch s.spent.fate(name) {
+		switch s.spent.get(name) {
 		case abandoned:
 			s.mu.Unlock()
 			cancel()
@@ -151,7 +152,7 @@ func (s *session) settle(r *request, answer consign.Assignment, err error) {
 	if r.polled {
 		s.opened--
 	}
-	gone := s.spent.fate(r.name) == abandoned
+	gone := s.spent.get(r.name) == abandoned
 	switch {
 	case err != nil:
 		delete(s.requests, r.name)
@@ -214,7 +215,7 @@ func (s *session) drop(r *request) {
 func (s *session) abandon(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.spent.fate(name) != unknown {
+	if s.spent.get(name) != unknown {
 		return
 	}
 	s.spent.add(name, abandoned, time.Now())
@@ -266,18 +267,6 @@ func (s *session) forgetOld() {
 	}
 }
 
-// spent remembers how requests ended, for longer than a request is under way:
-// one may come, or come again, after it is over. It knows the latest ones.
-type spent struct {
-	fates map[string]fate
-	names []spentName // in the order in which they ended
-}
-
-type spentName struct {
-	name string
-	at   time.Time
-}
-
 // fate is how a request ended.
 type fate uint8
 
@@ -286,30 +275,3 @@ const (
 	abandoned      // it was taken back, perhaps before it came
 	taken          // the worker has named the claim that it got
 )
-
-const (
-	spentFor = time.Minute
-	maxSpent = 4096
-)
-
-func (s *spent) fate(name string) fate { return s.fates[name] }
-
-// add remembers a name. Whatever is known costs the same time: it drops at most
-// two of those that are too old.
-func (s *spent) add(name string, f fate, now time.Time) {
-	if s.fates == nil {
-		s.fates = map[string]fate{}
-	}
-	if s.fates[name] != unknown {
-		return
-	}
-	for range 2 {
-		if n := len(s.names); n > 0 && (n == maxSpent || now.Sub(s.names[0].at) > spentFor) {
-			delete(s.fates, s.names[0].name)
-			s.names[0] = spentName{}
-			s.names = s.names[1:]
-		}
-	}
-	s.fates[name] = f
-	s.names = append(s.names, spentName{name, now})
-}

@@ -111,9 +111,11 @@ type claimRequest struct {
 }
 
 // checkRequest bounds what a session keeps of a request's name.
-func checkRequest(name string) error {
+func checkRequest(name string) error { return checkName("request_id", name) }
+
+func checkName(field, name string) error {
 	if len(name) > 64 {
-		return fieldError("request_id", fmt.Sprintf("has %d bytes", len(name)), "choose a name of at most 64 bytes, 16 random ones in hexadecimal for one")
+		return fieldError(field, fmt.Sprintf("has %d bytes", len(name)), "choose a name of at most 64 bytes, 16 random ones in hexadecimal for one")
 	}
 	return nil
 }
@@ -174,6 +176,10 @@ func (h *handler) abandon(c *call) error {
 	return nil
 }
 
+// idempotencyKey is the header that names a report, so that it can be sent
+// again. A header: a coordinator that does not know it takes the report, too.
+const idempotencyKey = "Idempotency-Key"
+
 // report takes log lines as text, too.
 type report struct {
 	wire.Report
@@ -187,7 +193,14 @@ func (h *handler) report(c *call) error {
 		for _, line := range in.Lines {
 			r.Items = append(r.Items, consign.ReportItem{Kind: consign.ReportLog, Data: []byte(line)})
 		}
-		return s.Report(ctx, r)
+		key := c.r.Header.Get(idempotencyKey)
+		if key == "" {
+			return s.Report(ctx, r)
+		}
+		if err := checkName(idempotencyKey, key); err != nil {
+			return err
+		}
+		return s.once(ctx, key, r)
 	})
 }
 
