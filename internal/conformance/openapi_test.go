@@ -166,7 +166,7 @@ type object = map[string]any
 // TestOpenAPI walks through every operation as a foreign program would, and
 // sends every bad request; each answer is as openapi.yaml says.
 func TestOpenAPI(t *testing.T) {
-	q, err := consign.New(consign.Config{Store: memdb.New(), Lease: time.Hour, Prices: consign.PriceTable{{Kind: consign.KindInference, Price: 10_000}}})
+	q, err := consign.New(consign.Config{Store: memdb.New(), Lease: time.Hour, BackoffBase: time.Millisecond, Prices: consign.PriceTable{{Kind: consign.KindInference, Price: 10_000}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestOpenAPI(t *testing.T) {
 
 	targets := d.journey()
 	for _, r := range testkit.BadRequests(targets) {
-		if status, p := d.call(r); status/100 != 4 || p["code"] == nil {
+		if status, p := d.call(r); status/100 != 4 || p["code"] == nil || r.Status != 0 && (status != r.Status || p["code"] != r.Code) {
 			t.Errorf("%s %s %s: %d %v", r.Method, r.Path, r.Why, status, p)
 		}
 	}
@@ -213,7 +213,7 @@ func (d *described) journey() testkit.HTTPTargets {
 	}
 	identity := sign.Generate()
 	worker := consign.WorkerID(identity.Public().ID()).String()
-	session := d.register(identity)
+	session, _ := d.register(identity)
 	d.good("POST", "/v1/workers/"+worker+"/claim", session, object{}) // nothing: 204
 
 	quote := d.good("GET", "/v1/quote?job_type=LLM_INFER&policy=AUTO&chars=1200", acme, nil)
@@ -245,11 +245,16 @@ func (d *described) journey() testkit.HTTPTargets {
 
 	targets := testkit.HTTPTargets{Worker: worker, Account: acme, Foreign: "foe-token", Session: session}
 	targets.Job = d.good("POST", "/v1/jobs", acme, object{"job_type": "TASK", "payload": "eA==", "custody": "plain"})["id"].(string)
+	rival := sign.Generate()
+	targets.Rival, targets.Registration = d.register(rival)
+	targets.OldClaim = d.claim(consign.WorkerID(rival.Public().ID()).String(), targets.Rival)
+	d.good("POST", "/v1/jobs/"+targets.Job+"/release", targets.Rival, object{"claim_id": targets.OldClaim})
 	targets.Claim = d.claim(worker, session)
 	return targets
 }
 
-func (d *described) register(identity *sign.Identity) string {
+// register returns a session's token, and the body that it was got with.
+func (d *described) register(identity *sign.Identity) (token, body string) {
 	challenge := d.good("POST", "/v1/workers/challenge", "", nil)
 	var queue consign.QueueID
 	if err := queue.UnmarshalText([]byte(challenge["queue_id"].(string))); err != nil {
@@ -263,8 +268,12 @@ func (d *described) register(identity *sign.Identity) string {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return d.good("POST", "/v1/workers/register", "", object{"algorithm": "ed25519", "public_key": identity.Public().Bytes(), "origin": d.url, "nonce": nonce, "signature": signature,
-		"capabilities": capabilities})["session_token"].(string)
+	r := object{"algorithm": "ed25519", "public_key": identity.Public().Bytes(), "origin": d.url, "nonce": nonce, "signature": signature, "capabilities": capabilities}
+	text, err := json.Marshal(r)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return d.good("POST", "/v1/workers/register", "", r)["session_token"].(string), string(text)
 }
 
 var capabilities = object{"kinds": []string{"TASK"}, "max_context_tier": 4, "slots": 4}

@@ -14,12 +14,17 @@ import (
 type BadRequest struct {
 	Method, Path, Token, ContentType, Body string
 	Why                                    string
+	Status                                 int    // of the answer; 0: any 4xx
+	Code                                   string // likewise
 }
 
 // HTTPTargets is what bad requests are about.
 type HTTPTargets struct {
 	Job, Claim, Worker        string // a job that the worker holds
+	OldClaim                  string // under which the rival held it before
 	Account, Foreign, Session string // tokens: the job's owner's, another account's, the worker's
+	Rival                     string // the token of another worker, which holds nothing
+	Registration              string // the body of a registration that was carried out
 }
 
 // endpoint is a request that would be good, but for one thing.
@@ -28,6 +33,12 @@ type endpoint struct {
 	body                map[string]any // nil: none
 	free                []string       // members that take any JSON value
 	owned               bool           // by the account that owns the job
+}
+
+// claimed reports whether it says something of a claim.
+func (e endpoint) claimed() bool {
+	_, ok := e.body["claim_id"]
+	return ok
 }
 
 // BadRequests makes every endpoint's requests wrong in every way that it can
@@ -40,7 +51,7 @@ func BadRequests(t HTTPTargets) []BadRequest {
 	for _, path := range []string{"/", "/v1", "/v1/job", "/v2/jobs", "/v1/jobs/commit", "/v1/jobs/commit/free", "/v1/workers", "/v1/jobs//events", "/v1/%2e%2e/etc/passwd", "/v1/jobs/%00", "/favicon.ico"} {
 		bad = append(bad, BadRequest{Method: "GET", Path: path, Token: t.Account, Why: "no such path"})
 	}
-	return bad
+	return append(bad, BadRequest{Method: "POST", Path: "/v1/workers/register", ContentType: "application/json", Body: t.Registration, Why: "replayed", Status: 400, Code: "invalid_field"})
 }
 
 func endpoints(t HTTPTargets) []endpoint {
@@ -143,7 +154,26 @@ func (e endpoint) spoiled(t HTTPTargets) (bad []BadRequest) {
 		add("token of the other face", func(r *BadRequest) { r.Token = other })
 	}
 	if e.owned {
-		add("owner", func(r *BadRequest) { r.Token = t.Foreign })
+		add("owner", func(r *BadRequest) { r.Token, r.Status, r.Code = t.Foreign, 404, "not_found" })
+	}
+	if strings.HasPrefix(e.path, "/v1/workers/"+t.Worker) {
+		add("another worker's path", func(r *BadRequest) { r.Token, r.Status, r.Code = t.Rival, 404, "not_found" })
+	}
+	if e.claimed() {
+		for why, claim := range map[string]string{"another worker's claim": t.Claim, "a claim that is over": t.OldClaim, "a claim that never was": strings.Repeat("5a", 16)} {
+			for _, token := range []string{t.Session, t.Rival} {
+				if claim == t.Claim && token == t.Session {
+					continue // that is right
+				}
+				add(why, func(r *BadRequest) {
+					m := maps.Clone(e.body)
+					m["claim_id"] = claim
+					delete(m, "record") // else a queue without receipts says so
+					delete(m, "comparison")
+					r.Body, r.Token, r.Status, r.Code = encode(m), token, 409, "lease_lost"
+				})
+			}
+		}
 	}
 	if e.body == nil {
 		return bad

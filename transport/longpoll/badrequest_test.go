@@ -27,7 +27,7 @@ func twoAccounts(t testing.TB) longpoll.Authenticator {
 
 // TestBadRequests: each is a 4xx with a code and a remedy, and changes nothing.
 func TestBadRequests(t *testing.T) {
-	q := startQueue(t, consign.Config{NoReceipts: true, Lease: time.Hour}) // however slow the machine is
+	q := startQueue(t, consign.Config{NoReceipts: true, Lease: time.Hour, BackoffBase: time.Millisecond}) // however slow the machine is
 	url := serve(t, longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: twoAccounts(t), MaxBody: 1 << 20})
 	targets := heldJob(t, url)
 	before := snapshot(t, q, targets)
@@ -39,12 +39,55 @@ func TestBadRequests(t *testing.T) {
 		what := fmt.Sprintf("%s %.80s (%.60s) %.200s", r.Method, r.Path, r.Why, r.Body)
 		status, body := send(t, url, r)
 		var p struct{ Code, Detail, Remedy string }
-		if err := json.Unmarshal(body, &p); err != nil || status/100 != 4 || p.Code == "" || p.Detail == "" || p.Remedy == "" {
+		if err := json.Unmarshal(body, &p); err != nil || status/100 != 4 || p.Code == "" || p.Detail == "" || p.Remedy == "" ||
+			r.Status != 0 && status != r.Status || r.Code != "" && p.Code != r.Code {
 			t.Errorf("%s:\n%d %.300s", what, status, body)
 		}
 	}
 	if after := snapshot(t, q, targets); after != before {
 		t.Errorf("state was\n%s\nand is\n%s", before, after)
+	}
+	complete(t, url, targets)
+	submitter, _ := dial(t, url, targets.Account)
+	id, _ := consign.ParseJobID(targets.Job)
+	if lines := lines(t, submitter, id); lines != nil {
+		t.Errorf("the log has %q", lines)
+	}
+}
+
+// TestForeignClaims: where one request is about many claims, those of others are
+// lost, and stay as they are.
+func TestForeignClaims(t *testing.T) {
+	q := startQueue(t, consign.Config{NoReceipts: true, Lease: time.Hour, BackoffBase: time.Millisecond})
+	url := serve(t, longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: twoAccounts(t)})
+	targets := heldJob(t, url)
+	_, workers := dial(t, url, "")
+	identity := sign.Generate()
+	token, _ := registerJSON(t, url, workers, identity)
+	rival := "/v1/workers/" + consign.WorkerID(identity.Public().ID()).String()
+	before := snapshot(t, q, targets)
+	for _, id := range []string{targets.Claim, targets.OldClaim} {
+		claim := object{"job_id": targets.Job, "claim_id": id}
+		status, answer := ask(t, url, "POST", rival+"/heartbeat", token, object{"capabilities": object{"kinds": []string{"TASK"}, "max_context_tier": 4, "slots": 4}, "free_slots": 4, "claims": []object{claim}})
+		if status != 200 { // whether the claim is lost is found out beside it, for the next one
+			t.Errorf("a heartbeat of another's claim: %d %v", status, answer)
+		}
+		status, answer = ask(t, url, "POST", rival+"/completions", token, object{"completions": []object{claim}})
+		if p, _ := answer["outcomes"].([]any)[0].(object)["error"].(object); status != 200 || p["code"] != "lease_lost" {
+			t.Errorf("a result under another's claim: %d %v", status, answer)
+		}
+	}
+	if after := snapshot(t, q, targets); after != before {
+		t.Errorf("state was\n%s\nand is\n%s", before, after)
+	}
+	complete(t, url, targets)
+}
+
+// complete completes the job as the worker that holds it.
+func complete(t *testing.T, url string, targets testkit.HTTPTargets) {
+	t.Helper()
+	if status, answer := ask(t, url, "POST", "/v1/jobs/"+targets.Job+"/complete", targets.Session, object{"claim_id": targets.Claim, "result": "eA=="}); status != 204 {
+		t.Errorf("the claim's own result: %d %v", status, answer)
 	}
 }
 
@@ -58,24 +101,28 @@ func heldJob(t *testing.T, url string) testkit.HTTPTargets {
 	}
 	identity := sign.Generate()
 	targets := testkit.HTTPTargets{Job: job.ID.String(), Worker: consign.WorkerID(identity.Public().ID()).String(), Account: "acme-token", Foreign: "foe-token"}
-	targets.Session = registerJSON(t, url, workers, identity)
-	var a struct {
-		Claim string `json:"claim_id"`
+	targets.Session, targets.Registration = registerJSON(t, url, workers, identity)
+	rival := sign.Generate()
+	targets.Rival, _ = registerJSON(t, url, workers, rival)
+	claim := func(worker, session string) string {
+		status, a := ask(t, url, "POST", "/v1/workers/"+worker+"/claim?wait=5s", session, object{})
+		if status != 200 {
+			t.Fatalf("%d %v", status, a)
+		}
+		return a["claim_id"].(string)
 	}
-	status, body := send(t, url, testkit.BadRequest{Method: "POST", Path: "/v1/workers/" + targets.Worker + "/claim?wait=5s", Token: targets.Session, ContentType: "application/json", Body: "{}"})
-	if err := json.Unmarshal(body, &a); err != nil || status != 200 {
-		t.Fatalf("%d %s", status, body)
+	targets.OldClaim = claim(consign.WorkerID(rival.Public().ID()).String(), targets.Rival)
+	if status, answer := ask(t, url, "POST", "/v1/jobs/"+targets.Job+"/release", targets.Rival, object{"claim_id": targets.OldClaim}); status != 204 {
+		t.Fatalf("%d %v", status, answer)
 	}
-	targets.Claim = a.Claim
-	t.Cleanup(func() { // or the queue waits for it
-		send(t, url, testkit.BadRequest{Method: "POST", Path: "/v1/jobs/" + targets.Job + "/complete", Token: targets.Session, ContentType: "application/json", Body: `{"claim_id":"` + a.Claim + `","result":"eA=="}`})
-	})
+	targets.Claim = claim(targets.Worker, targets.Session)
+	t.Cleanup(func() { complete(t, url, targets) }) // or the queue waits for it
 	return targets
 }
 
 // registerJSON registers a worker as a foreign program would, and returns its
-// session's token.
-func registerJSON(t *testing.T, url string, workers consign.WorkerAPI, identity *sign.Identity) string {
+// session's token and what it sent.
+func registerJSON(t *testing.T, url string, workers consign.WorkerAPI, identity *sign.Identity) (token, sent string) {
 	t.Helper()
 	challenge, err := workers.Challenge(t.Context())
 	if err != nil {
@@ -94,7 +141,7 @@ func registerJSON(t *testing.T, url string, workers consign.WorkerAPI, identity 
 	if err := json.Unmarshal(body, &out); err != nil || status != 201 {
 		t.Fatalf("%d %s", status, body)
 	}
-	return out.Token
+	return out.Token, string(in)
 }
 
 func send(t testing.TB, url string, r testkit.BadRequest) (status int, body []byte) {

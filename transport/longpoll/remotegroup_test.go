@@ -359,7 +359,7 @@ func TestListsAreBounded(t *testing.T) {
 	identity := sign.Generate()
 	_, workers := dial(t, url, "")
 	targets.Worker = consign.WorkerID(identity.Public().ID()).String()
-	targets.Session = registerJSON(t, url, workers, identity)
+	targets.Session, _ = registerJSON(t, url, workers, identity)
 	entries := func(n int, entry string) string { return "[" + entry + strings.Repeat(","+entry, n-1) + "]" }
 	pairs := func(n int) string {
 		var b strings.Builder

@@ -129,7 +129,7 @@ func TestReportKeys(t *testing.T) {
 	url := serve(t, longpoll.Config{Submitters: q.Submitter, Workers: q})
 	submitter, workers := dial(t, url, "")
 	identity := sign.Generate()
-	token := registerJSON(t, url, workers, identity)
+	token, _ := registerJSON(t, url, workers, identity)
 	for range 2 {
 		job, err := submitter.Submit(t.Context(), consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain})
 		if err != nil {
