@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -35,7 +36,11 @@ type described struct {
 	check validator.Validator
 	seen  map[string]bool // "operationId status"
 	ops   map[string]string
+	says  map[string]bool // likewise, of refusals: what the document says
 }
+
+// burst is how many requests an account may make at once.
+const burst = 3000
 
 const openapiFile = "../../transport/longpoll/openapi.yaml"
 
@@ -62,10 +67,13 @@ func describe(t *testing.T, url string) *described {
 			t.Errorf("%s: %s", e.Message, e.Reason)
 		}
 	}
-	d := &described{t: t, url: url, check: check, seen: map[string]bool{}, ops: map[string]string{}}
+	d := &described{t: t, url: url, check: check, seen: map[string]bool{}, ops: map[string]string{}, says: map[string]bool{}}
 	for path, item := range model.Model.Paths.PathItems.FromOldest() {
 		for method, op := range item.GetOperations().FromOldest() {
 			d.ops[strings.ToUpper(method)+" "+path] = op.OperationId
+			for status := range op.Responses.Codes.KeysFromOldest() {
+				d.says[op.OperationId+" "+status] = status[0] == '4'
+			}
 		}
 	}
 	return d
@@ -177,11 +185,11 @@ func TestOpenAPI(t *testing.T) {
 	if err := q.AddCredit(t.Context(), "acme", 1_000_000, "1"); err != nil {
 		t.Fatal(err)
 	}
-	tokens, err := longpoll.ReadTokens(strings.NewReader("acme " + longpoll.HashToken("acme-token") + "\nfoe " + longpoll.HashToken("foe-token") + "\n"))
+	tokens, err := longpoll.ReadTokens(strings.NewReader("acme " + longpoll.HashToken("acme-token") + "\nfoe " + longpoll.HashToken("foe-token") + "\nhasty " + longpoll.HashToken("hasty-token") + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := longpoll.NewHandler(longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: tokens, MaxBody: 1 << 20,
+	h, err := longpoll.NewHandler(longpoll.Config{Submitters: q.Submitter, Workers: q, Authenticator: tokens, MaxBody: 1 << 20, Rate: 1, Burst: burst,
 		Webhooks: func(string) (string, string) { return "whsec_AA==", "whpk_AA==" }})
 	if err != nil {
 		t.Fatal(err)
@@ -196,10 +204,70 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("%s %s %s: %d %v", r.Method, r.Path, r.Why, status, p)
 		}
 	}
-	d.good("POST", "/v1/jobs/"+targets.Job+"/release", targets.Session, object{"claim_id": targets.Claim, "reason": "enough"})
+	d.refusals(targets)
 	for _, op := range d.ops {
 		if !slices.ContainsFunc([]string{"200", "201", "204"}, func(status string) bool { return d.seen[op+" "+status] }) {
 			t.Errorf("%s: no answer of its own was checked", op)
+		}
+	}
+	d.refusalsAgree()
+}
+
+// refusals are those that a request gets for what things are like, not for how
+// it is written.
+func (d *described) refusals(targets testkit.HTTPTargets) {
+	d.t.Helper()
+	plain := object{"job_type": "TASK", "payload": object{"task": "summarize", "text": "..."}, "allow_plain": true}
+	priced, private := maps.Clone(plain), maps.Clone(plain)
+	priced["job_type"], priced["model"], private["privacy_class"] = "LLM_INFER", "m", "PRIVATE"
+	large := object{"claim_id": targets.Claim, "result": bytes.Repeat([]byte("x"), 1<<20)}
+	job := "/v1/jobs/" + targets.Job
+	for _, r := range []struct {
+		method, path, token string
+		body                object
+		status              int
+		code                string
+	}{
+		{"POST", "/v1/jobs/commit/fast", targets.Foreign, priced, 402, "insufficient_credit"},
+		{"POST", "/v1/jobs/commit/cheap", targets.Foreign, private, 422, "no_worker"},
+		{"POST", "/v1/jobs", targets.Foreign, object{"job_type": "LLM_INFER", "model": "m", "payload": "eA==", "custody": "plain"}, 402, "insufficient_credit"},
+		{"POST", "/v1/jobs", targets.Account, object{"job_id": targets.Job, "job_type": "TASK", "payload": "eQ==", "custody": "plain"}, 409, "conflict"},
+		{"POST", job + "/ack", targets.Account, nil, 409, "transition"},
+		{"POST", job + "/complete", targets.Session, large, 413, "too_large"},
+		{"POST", job + "/complete", targets.Session, object{"claim_id": targets.Claim, "result": "eA==", "record": "e30="}, 422, "bad_result"},
+	} {
+		text, err := json.Marshal(r.body)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		status, p := d.call(testkit.BadRequest{Method: r.method, Path: r.path, Token: r.token, Body: string(text), ContentType: "application/json"})
+		if status != r.status || p["code"] != r.code {
+			d.t.Errorf("%s %s: %d %v, not %d %s", r.method, r.path, status, p, r.status, r.code)
+		}
+	}
+	for range burst + 10 { // as time passes
+		if status, _ := d.call(testkit.BadRequest{Method: "GET", Path: "/v1/keys", Token: "hasty-token"}); status == http.StatusTooManyRequests {
+			return
+		}
+	}
+	d.t.Error("there is no bound of an account's rate")
+}
+
+// refusalsAgree: each refusal that came is in the document with its operation,
+// and each status that is in it came.
+func (d *described) refusalsAgree() {
+	d.t.Helper()
+	came := map[string]bool{}
+	for what := range d.seen {
+		op, status, _ := strings.Cut(what, " ")
+		came[status] = true
+		if status[0] == '4' && !d.says[what] {
+			d.t.Errorf("%s: the document does not say that it may answer %s", op, status)
+		}
+	}
+	for what, refusal := range d.says {
+		if _, status, _ := strings.Cut(what, " "); refusal && !came[status] {
+			d.t.Errorf("%s: no such answer came of any operation", what)
 		}
 	}
 }
