@@ -55,7 +55,7 @@ func (q *Queue) ownedBy(doc Doc) error {
 		problem = "is missing"
 	}
 	return fieldError("config.identity", fmt.Sprintf("%s, and the store belongs to queue %s", problem, o.Queue),
-		fmt.Sprintf("give the identity that the store was begun with; where its key is lost, cancel the sealed jobs that wait, which nobody can run any more, and delete the store's document of kind %q", DocQueue))
+		fmt.Sprintf("give the identity of that queue; where it got in by mistake, stop it and delete the store's document of kind %q; where its key is lost, cancel the sealed jobs that wait first, which nobody can run any more", DocQueue))
 }
 
 // serves returns ErrClosed for a queue without an identity of its own on the
@@ -67,7 +67,7 @@ func (q *Queue) serves(ctx context.Context) error {
 	}
 	err := q.own(ctx)
 	if _, other := errors.AsType[*FieldError](err); other {
-		return fmt.Errorf("%w: %w", ErrClosed, err)
+		return fmt.Errorf("%w: it has no identity, and its store belongs to a queue that has one", ErrClosed)
 	}
 	return err
 }

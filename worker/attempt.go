@@ -123,7 +123,7 @@ type outcome struct {
 }
 
 // handle sees a claimed job through to its end. The executor runs in the slot's
-// own goroutine; what it does to that is contained, see execute and slot.
+// own goroutine: a panic and an end of that are contained, see execute and slot.
 func (r *run) handle(a *attempt) {
 	defer a.cancel(nil)
 	if !r.begin(a) {

@@ -24,6 +24,9 @@ type Executor interface {
 	// and nobody else does. A job that ran and came to a bad
 	// end by itself, such as a container that exits with status 1, is not an
 	// error but an Output with its ExitStatus.
+	//
+	// The next job runs in the same goroutine: what Execute does to that, such as
+	// runtime.LockOSThread, it undoes before it returns.
 	Execute(ctx context.Context, t *Task) (Output, error)
 }
 

@@ -268,9 +268,9 @@ func (r *run) warm(ctx context.Context) []consign.WarmModel {
 // slot claims and runs one job after the other. Where an executor ends its
 // goroutine the slot goes on in another.
 func (r *run) slot() {
-	ended := false
+	handling := false
 	defer func() {
-		if !ended {
+		if handling {
 			r.slots.Go(r.slot)
 		}
 	}()
@@ -286,7 +286,9 @@ func (r *run) slot() {
 				tries, logged = 0, false
 				waits.Reset()
 			}
+			handling = true
 			r.handle(a)
+			handling = false
 			continue
 		}
 		if !logged && !errors.Is(err, consign.ErrSession) && r.claiming.Err() == nil {
@@ -296,7 +298,6 @@ func (r *run) slot() {
 		tries++
 		retry.Sleep(r.claiming, waits.NextBackOff())
 	}
-	ended = true
 }
 
 // claim waits for a job. It ends with the session that it began in, whoever

@@ -79,7 +79,7 @@ func Exists(ctx context.Context, pool *pgxpool.Pool, c Config) (there bool, err 
 	if c.Schema == "" {
 		c.Schema = "consign"
 	}
-	err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'jobs')", c.Schema).Scan(&there)
+	err = pool.QueryRow(ctx, "SELECT count(*) = 2 FROM pg_tables WHERE schemaname = $1 AND tablename IN ('jobs', 'migrations')", c.Schema).Scan(&there)
 	return there, explain(err)
 }
 

@@ -28,7 +28,7 @@ func Backup(ctx context.Context, path, to string) error {
 		if err != nil {
 			return explain(err)
 		}
-		defer conn.Close() //nolint:errcheck // it was only read
+		defer conn.Close() //nolint:errcheck // nothing was written
 		conn.SetBusyTimeout(busyTimeout)
 		id, err := number(conn, "PRAGMA application_id")
 		if err != nil {
