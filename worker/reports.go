@@ -23,7 +23,7 @@ const (
 
 // reporter gathers what one executor streams and sends it in order, one batch
 // at a time. Its own goroutine starts with the first item. A batch that fails
-// is not sent again, since the queue could not tell it from a new one: a
+// is not sent again, since a new session could not tell it from a new one: a
 // preview may be lost, but is never doubled. A line in the log says how many
 // items are missing, and where. (Of a sealed job send tries again by itself: a
 // part that comes twice can be told.)

@@ -51,7 +51,11 @@ func (c *reach) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := c.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 	if err == nil {
 		c.reached()
-		return resp, c.plainToTLS(r, resp)
+		if wrong := c.plainToTLS(r, resp); wrong != nil {
+			_ = resp.Body.Close()
+			return nil, wrong
+		}
+		return resp, nil
 	}
 	if never := c.never(err); never != nil {
 		return nil, never

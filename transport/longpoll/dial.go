@@ -177,6 +177,7 @@ func (d *dialer) send(ctx context.Context, x exchange, accept string) (*http.Res
 	switch {
 	case x.key != "":
 		req.Header.Set(idempotencyKey, x.key)
+		req.GetBody = nil // its caller repeats it, and has to know that it did
 	case !x.once:
 		req.Header[idempotencyKey] = []string{} // not sent: it lets net/http repeat what a dead connection took
 	}

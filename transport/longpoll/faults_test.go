@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -36,17 +37,24 @@ func (d *twice) RoundTrip(r *http.Request) (*http.Response, error) {
 		d.times++
 	}
 	d.mu.Unlock()
-	if !again || r.Body != nil && r.GetBody == nil {
+	if !again {
 		return d.RoundTripper.RoundTrip(r)
 	}
-	first := r.Clone(r.Context())
-	if r.GetBody != nil {
-		first.Body, _ = r.GetBody()
-	}
-	if resp, err := d.RoundTripper.RoundTrip(first); err == nil {
+	if resp, err := d.RoundTripper.RoundTrip(twin(r)); err == nil {
 		resp.Body.Close()
 	}
 	return d.RoundTripper.RoundTrip(r)
+}
+
+// twin is a request like this one, which stays what it is.
+func twin(r *http.Request) *http.Request {
+	other := r.Clone(r.Context())
+	if r.Body != nil {
+		body, _ := io.ReadAll(r.Body) // of a buffer
+		r.Body.Close()
+		r.Body, other.Body = io.NopCloser(bytes.NewReader(body)), io.NopCloser(bytes.NewReader(body))
+	}
+	return other
 }
 
 // TestFaults runs jobs over a bad network between both ends: each ends

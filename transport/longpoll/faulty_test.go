@@ -44,14 +44,10 @@ type doubling struct {
 }
 
 func (d doubling) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body != nil && r.GetBody == nil || !d.m.Twice() {
+	if !d.m.Twice() {
 		return d.RoundTripper.RoundTrip(r)
 	}
-	first := r.Clone(r.Context())
-	if r.GetBody != nil {
-		first.Body, _ = r.GetBody()
-	}
-	if resp, err := d.RoundTripper.RoundTrip(first); err == nil {
+	if resp, err := d.RoundTripper.RoundTrip(twin(r)); err == nil {
 		_ = resp.Body.Close()
 	}
 	return d.RoundTripper.RoundTrip(r)

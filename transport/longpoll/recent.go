@@ -1,6 +1,9 @@
 package longpoll
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	recentFor = time.Minute
@@ -43,5 +46,13 @@ func (r *recent[V]) add(name string, v V, now time.Time) {
 	r.names = append(r.names, recentName{name, now})
 }
 
-// drop forgets a name.
-func (r *recent[V]) drop(name string) { delete(r.values, name) }
+// drop forgets a name, which came lately.
+func (r *recent[V]) drop(name string) {
+	delete(r.values, name)
+	for i := len(r.names) - 1; i >= 0; i-- {
+		if r.names[i].name == name {
+			r.names = slices.Delete(r.names, i, i+1)
+			return
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/retry"
 	"github.com/consignq/consign/transport/internal/wire"
 )
 
@@ -61,18 +62,21 @@ func (s *remoteSession) Heartbeat(ctx context.Context, h consign.Heartbeat) (con
 }
 
 const (
-	// reportTries is how often a report is sent, and reportWithin when another
-	// try is due: the connection may be dead, and the answer not come.
+	// reportTries is how often a report is sent, and reportWithin when the second
+	// try is due: the connection may be dead, and the answer not come. Each waits
+	// twice as long as the one before, since the way may be slow.
 	reportTries  = 3
 	reportWithin = 10 * time.Second
 )
 
-// Report sends a report until the queue has answered: only here is it known
-// under which name, by which the queue tells it from another.
+// Report sends a report until the queue has answered, a few times at most: only
+// here is it known under which name, by which the session at the queue tells it
+// from another. Where that session is gone nobody knows whether a try before had
+// come, and the error is that there was no answer.
 func (s *remoteSession) Report(ctx context.Context, r consign.Report) error {
 	key := strconv.FormatUint(s.reported.Add(1), 36)
-	try := func() error {
-		ctx, cancel := context.WithTimeoutCause(ctx, reportWithin, errNoAnswer)
+	try := func(within time.Duration) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, within, errNoAnswer)
 		defer cancel()
 		err := s.call(ctx, exchange{path: jobPath(r.Job, "/heartbeat"), in: wire.NewReport(r), key: key})
 		if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -80,11 +84,21 @@ func (s *remoteSession) Report(ctx context.Context, r consign.Report) error {
 		}
 		return err
 	}
-	for n := 1; ; n++ {
-		if err := try(); err == nil || n == reportTries || answered(err) || ctx.Err() != nil {
+	waits := retry.NewBackOff()
+	var lost error
+	for n := range reportTries {
+		err := try(reportWithin << n)
+		switch {
+		case lost != nil && errors.Is(err, consign.ErrSession):
+			return lost
+		case err == nil || answered(err):
 			return err
 		}
+		if lost = err; !retry.Sleep(ctx, waits.NextBackOff()) {
+			break
+		}
 	}
+	return lost
 }
 
 func (s *remoteSession) Fail(ctx context.Context, f consign.Failure) error {

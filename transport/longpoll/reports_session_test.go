@@ -72,7 +72,7 @@ func TestWhatIsKeptOfReports(t *testing.T) {
 					t.Errorf("%v, not %v", got, err)
 				}
 			}
-			if api.added != calls || len(s.reports.known.values) != 2-calls {
+			if api.added != calls || len(s.reports.known.values) != 2-calls || len(s.reports.known.names) != 2-calls {
 				t.Errorf("%v: %d calls, and %d are kept", err, api.added, len(s.reports.known.values))
 			}
 		}
@@ -129,6 +129,34 @@ func TestReportWithoutAnAnswer(t *testing.T) {
 		defer cancel()
 		if err := s.Report(ctx, line(1, "x")); !errors.Is(err, context.DeadlineExceeded) || tries.Load() != reportTries+1 {
 			t.Errorf("%v after %d tries", err, tries.Load())
+		}
+	})
+}
+
+// TestReportIntoALostSession: whether the first try was added nobody knows any
+// more, so it is not for the caller to send it under a new session's name.
+func TestReportIntoALostSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries int
+		network := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.GetBody != nil {
+				t.Error("net/http may send it again by itself")
+			}
+			tries++
+			w := httptest.NewRecorder()
+			if tries == 1 {
+				w.Code = http.StatusBadGateway // of a proxy, whose coordinator was killed
+			} else {
+				(&call{w: w, r: r, h: &handler{}}).fail(consign.ErrSession)
+			}
+			return w.Result(), nil
+		})
+		s := &remoteSession{d: &dialer{base: "http://q", client: &http.Client{Transport: network}}, path: "/v1/workers/w"}
+		if err := s.Report(t.Context(), line(1, "x")); err == nil || errors.Is(err, consign.ErrSession) || tries != 2 {
+			t.Errorf("%v after %d tries", err, tries)
+		}
+		if err := s.Report(t.Context(), line(1, "x")); !errors.Is(err, consign.ErrSession) || tries != 3 {
+			t.Errorf("at once: %v after %d tries", err, tries)
 		}
 	})
 }

@@ -20,11 +20,11 @@ import (
 type onReports func(r *http.Request, pass func() (*http.Response, error)) (*http.Response, error)
 
 func (f onReports) RoundTrip(r *http.Request) (*http.Response, error) {
+	var mu sync.Mutex // it may pass twice at once
 	pass := func() (*http.Response, error) {
-		again := r.Clone(r.Context())
-		if r.GetBody != nil {
-			again.Body, _ = r.GetBody()
-		}
+		mu.Lock()
+		again := twin(r)
+		mu.Unlock()
 		return http.DefaultTransport.RoundTrip(again)
 	}
 	if !strings.HasPrefix(r.URL.Path, "/v1/jobs/") || !strings.HasSuffix(r.URL.Path, "/heartbeat") {
