@@ -239,6 +239,27 @@ func TestTransitIsIdempotent(t *testing.T) {
 	})
 }
 
+// Two of the same bare payload at one moment, as where a coordinator was killed
+// and the one that is asked again is faster, are one job, though each is sealed
+// by itself.
+func TestTransitIsIdempotentAtOnce(t *testing.T) {
+	inCustodyWorld(t, func(t *testing.T, w *custodyWorld) {
+		r := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Payload: []byte(secret), Custody: consign.CustodyTransit}
+		other := r
+		other.Payload = []byte("another")
+		for i, o := range w.sub.SubmitMany(t.Context(), []consign.SubmitRequest{r, r, other, r}) {
+			if conflict := errors.Is(o.Err, consign.ErrConflict); conflict != (i == 2) || !conflict && (o.Err != nil || o.Job.ID != r.ID) {
+				t.Errorf("%d: job %s, %v", i, o.Job.ID, o.Err)
+			}
+		}
+		info, err := w.sub.Wait(t.Context(), r.ID)
+		check(t, err)
+		if string(info.Opened) != string(bytes.ToUpper([]byte(secret))) {
+			t.Errorf("the result is %q", info.Opened)
+		}
+	})
+}
+
 // A store that is out for a while keeps no bare payload out afterwards: each try
 // seals anew, and the vault keeps one key for all of them.
 func TestTransitOutlastsTheStore(t *testing.T) {

@@ -38,9 +38,12 @@ func laneWithVault(text, vault string) string {
 
 // deposit has the vault take in the key of a job in escrow. That of a job that
 // is there already was taken in, and perhaps shredded since.
-func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte) error {
+func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte, price Price) error {
 	jobs, err := s.q.config.Store.Jobs(ctx, []JobID{spec.ID})
 	if err != nil || jobs[0] != nil {
+		return err
+	}
+	if err := s.affords(ctx, price); err != nil {
 		return err
 	}
 	if err := s.q.config.Vault.Deposit(ctx, spec.ID, spec.Header, wrap); err != nil {
@@ -55,6 +58,9 @@ func (s *submitter) deposit(ctx context.Context, spec *Spec, wrap []byte) error 
 func (s *submitter) seal(ctx context.Context, draft *Job, spec *Spec) error {
 	sealed, err := s.sealedBefore(ctx, spec)
 	if err == nil && sealed == nil {
+		if err := s.affords(ctx, draft.Price); err != nil {
+			return err
+		}
 		sealed, err = s.sealFresh(ctx, spec)
 	}
 	if err != nil {

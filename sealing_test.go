@@ -299,5 +299,8 @@ func TestNoKeyWithoutCredit(t *testing.T) {
 		if !r.vault.Holds(req.ID) {
 			t.Error("the vault has no key of a job that is there")
 		}
+		if info, err := r.sub.Submit(t.Context(), req); err != nil || info.ID != req.ID {
+			t.Errorf("once more, with what it costs held: %v", err)
+		}
 	})
 }

@@ -30,7 +30,7 @@ func (s *submitter) Submit(ctx context.Context, r SubmitRequest) (JobInfo, error
 	if err := s.q.inbox.call(in); err != nil {
 		return JobInfo{}, err
 	}
-	return s.submitted(ctx, in, r.Custody)
+	return s.submitted(ctx, in, &r)
 }
 
 const (
@@ -91,7 +91,7 @@ func (s *submitter) submitPart(ctx context.Context, rs []SubmitRequest, out []Su
 			case err != nil:
 				out[i].Err = err
 			default:
-				out[i].Job, out[i].Err = s.submitted(ctx, in, rs[i].Custody)
+				out[i].Job, out[i].Err = s.submitted(ctx, in, &rs[i])
 			}
 		}
 	}
@@ -109,9 +109,6 @@ func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, e
 		}
 	}
 	if spec.Custody.vaulted() {
-		if err := s.affords(ctx, draft.Price); err != nil {
-			return nil, err
-		}
 		vault, err := s.q.vaultName(ctx)
 		if err != nil {
 			return nil, err
@@ -120,7 +117,7 @@ func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, e
 	}
 	switch spec.Custody {
 	case CustodyEscrow:
-		err = s.deposit(ctx, spec, r.Wraps[0].Wrap)
+		err = s.deposit(ctx, spec, r.Wraps[0].Wrap, draft.Price)
 	case CustodyTransit:
 		err = s.seal(ctx, draft, spec)
 	}
@@ -132,18 +129,27 @@ func (s *submitter) prepare(ctx context.Context, r *SubmitRequest) (*inSubmit, e
 }
 
 // submitted waits for the job to be stored.
-func (s *submitter) submitted(ctx context.Context, in *inSubmit, custody Custody) (JobInfo, error) {
-	r, err := s.q.await(ctx, in.call)
+func (s *submitter) submitted(ctx context.Context, in *inSubmit, r *SubmitRequest) (JobInfo, error) {
+	stored, err := s.q.await(ctx, in.call)
+	if errors.Is(err, ErrConflict) && r.Custody == CustodyTransit {
+		// The same payload may have been stored since this one was sealed, which
+		// makes another one of it: this one, then.
+		if in, err = s.prepare(ctx, r); err == nil {
+			if err = s.q.inbox.call(in); err == nil {
+				stored, err = s.q.await(ctx, in.call)
+			}
+		}
+	}
 	if err != nil {
 		return JobInfo{}, err
 	}
-	if custody.vaulted() && (r.job.AckedAt != 0 || r.job.Purged) {
+	if r.Custody.vaulted() && (stored.job.AckedAt != 0 || stored.job.Purged) {
 		// An old request, sent again, may have brought its key again.
-		if err := s.q.config.Vault.Shred(ctx, r.job.ID); err != nil {
+		if err := s.q.config.Vault.Shred(ctx, stored.job.ID); err != nil {
 			return JobInfo{}, err
 		}
 	}
-	return s.q.info(r.job), nil
+	return s.q.info(stored.job), nil
 }
 
 func (s *submitter) Get(ctx context.Context, id JobID) (JobInfo, error) {
