@@ -96,7 +96,10 @@ func (k KEK) Text() string {
 func (k KEK) current() kek { return k.keys[len(k.keys)-1] }
 
 // with returns a KEK that opens what either does, and encrypts as other.
-func (k KEK) with(other KEK) KEK { return KEK{slices.Concat(k.keys, other.keys)} }
+func (k KEK) with(other KEK) KEK {
+	both := slices.DeleteFunc(slices.Clone(k.keys), func(key kek) bool { return other.knows(KEK{[]kek{key}}) })
+	return KEK{append(both, other.keys...)}
+}
 
 // knows reports whether k has the current key of other.
 func (k KEK) knows(other KEK) bool {

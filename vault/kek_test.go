@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -142,11 +143,10 @@ func TestKEKFileTorn(t *testing.T) {
 			}
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			check(t, err)
-			k, end, err := parseKEKFile(f)
-			check(t, err)
 			third := NewKEK()
-			check(t, addKEK(f, end, third))
-			check(t, retireKEKs(f, k, third))
+			held, err := ensureKEK(f, third)
+			check(t, err)
+			check(t, retireKEKs(f, held, third))
 			check(t, f.Close())
 			after, err := os.ReadFile(path)
 			check(t, err)
@@ -239,7 +239,7 @@ func TestRotateKEKChanged(t *testing.T) {
 	fresh, other := NewKEK(), NewKEK()
 	for _, text := range []string{k.Text() + fresh.Text() + other.Text(), other.Text() + k.Text() + fresh.Text(), k.Text(), k.Text() + other.Text(), fresh.Text()} {
 		check(t, os.WriteFile(path, []byte(text), 0o600))
-		if err := retireKEKs(f, k, fresh); !errors.Is(err, ErrKEK) {
+		if err := retireKEKs(f, k.with(fresh), fresh); !errors.Is(err, ErrKEK) {
 			t.Errorf("%v", err)
 		}
 		if after, err := os.ReadFile(path); err != nil || string(after) != text {
@@ -323,6 +323,178 @@ func TestRotateKEKOnFailingDisk(t *testing.T) {
 		check(t, v.RotateKEK(t.Context(), path))
 		if n := bytes.Count(d.image(), k.keys[0].id[:]); n != 0 {
 			t.Fatalf("failing after %d: %d records are under the old key", failing, n)
+		}
+	}
+}
+
+// TestRotateKEKFailsForLong: however often it fails, and whenever the process is
+// killed amid it, the file does not come to hold more than it can be read with.
+func TestRotateKEKFailsForLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kek")
+	k, err := KEKFromFile(path)
+	check(t, err)
+	d := newDisk()
+	v := onDisk(t, d, k, testConfig())
+	j := newJob(t, v, consign.NewJobID())
+	check(t, j.deposit(t.Context(), v))
+	w := newWorker(t, time.Now().Add(-time.Hour))
+	short := func(try int) {
+		t.Helper()
+		if content, err := os.ReadFile(path); err != nil || bytes.Count(content, []byte("\n")) > 3 || len(v.kek.keys) > 3 {
+			t.Fatalf("try %d: the file has %d bytes, the vault %d keys (%v)", try, len(content), len(v.kek.keys), err)
+		}
+	}
+	d.fault = func(diskOp) error { return errDisk }
+	for try := range 1100 {
+		if err := v.RotateKEK(t.Context(), path); !errors.Is(err, errDisk) {
+			t.Fatalf("on a disk that fails: %v", err)
+		}
+		short(try)
+	}
+	for try := range 200 {
+		ctx, stop := context.WithCancel(t.Context())
+		n := 0
+		d.fault = func(diskOp) error {
+			if n++; n <= try%23 {
+				return nil
+			}
+			stop() // what is told to end
+			if try%2 == 0 {
+				return errDisk // what is killed
+			}
+			return nil
+		}
+		_ = v.RotateKEK(ctx, path)
+		stop()
+		short(try)
+		if try%3 > 0 {
+			d = &disk{data: d.image()}
+			k, err := KEKFromFile(path)
+			check(t, err)
+			v = onDisk(t, d, k, testConfig())
+		}
+		d.fault = nil
+		if cek, err := j.release(t, v, w); err != nil || cek != j.cek {
+			t.Fatalf("try %d: the key is lost: %v", try, err)
+		}
+	}
+	check(t, v.RotateKEK(t.Context(), path))
+	if after, err := KEKFromFile(path); err != nil || len(after.keys) != 1 || after.knows(k) {
+		t.Fatalf("in the end the file holds %d keys (%v)", len(after.keys), err)
+	}
+	if n := bytes.Count(d.image(), k.keys[0].id[:]); n != 0 {
+		t.Errorf("%d records are under the old key", n)
+	}
+}
+
+// TestRotateKEKOfHand: two keys that somebody wrote are rotated as well, however
+// they are spelt: the one that is used is never overwritten.
+func TestRotateKEKOfHand(t *testing.T) {
+	older, newer := NewKEK(), NewKEK()
+	one, two := strings.TrimSpace(older.Text()), strings.TrimSpace(newer.Text())
+	for _, text := range []string{one + "\n" + two, one + " " + two + "\n", strings.ToUpper(one + "\n" + two + "\n"), " " + one + "\r\n\t" + two + "\r\n",
+		one + "\n# " + two + "\n" + two + "\n", "#" + two + "\n" + two + "\n" + one + "\n" + two + "\n", two + "\n" + one + "\n" + two} {
+		for _, fails := range []bool{false, true} {
+			path := filepath.Join(t.TempDir(), "kek")
+			check(t, os.WriteFile(path, []byte(text), 0o600))
+			k, err := KEKFromFile(path)
+			check(t, err)
+			d := newDisk()
+			v := onDisk(t, d, k, testConfig())
+			if fails {
+				d.fault = func(diskOp) error { return errDisk }
+				_ = v.RotateKEK(t.Context(), path)
+				d.fault = nil
+				again, err := KEKFromFile(path)
+				check(t, err)
+				v = onDisk(t, &disk{data: d.image()}, again, testConfig())
+			}
+			check(t, v.RotateKEK(t.Context(), path))
+			if after, err := KEKFromFile(path); err != nil || len(after.keys) != 1 || after.current().id != v.kek.current().id || after.knows(older) || after.knows(newer) {
+				t.Errorf("%q: the file holds %d keys (%v)", text, len(after.keys), err)
+			}
+			if content, err := os.ReadFile(path); err != nil || bytes.Contains(bytes.ToLower(content), []byte(one)) || bytes.Contains(bytes.ToLower(content), []byte(two)) {
+				t.Errorf("%q: a retired key can be read in the file (%v)", text, err)
+			}
+		}
+	}
+}
+
+// amidst is a storage that is called back, once, when records are replaced.
+type amidst struct {
+	Storage
+	replaced func() error
+}
+
+func (a *amidst) Replace(ctx context.Context, rs []Record) error {
+	err := a.Storage.Replace(ctx, rs)
+	if replaced := a.replaced; replaced != nil {
+		a.replaced = nil
+		err = cmp.Or(replaced(), err)
+	}
+	return err
+}
+
+// TestRotateKEKReplaced: a file that another program has written meanwhile does
+// not have the fresh key, so nothing may be under that one.
+func TestRotateKEKReplaced(t *testing.T) {
+	w := newWorker(t, time.Now().Add(-time.Hour))
+	for _, how := range []string{"renamed", "removed", "written", "renamed, and it fails", "renamed, and it is told to end"} {
+		for _, twoKeys := range []bool{false, true} {
+			path := filepath.Join(t.TempDir(), "kek")
+			k, err := KEKFromFile(path)
+			check(t, err)
+			if twoKeys {
+				k = NewKEK().with(k)
+				check(t, os.WriteFile(path, []byte(k.Text()), 0o600))
+			}
+			other := NewKEK().with(k)
+			s := &amidst{Storage: NewMemoryStorage()}
+			v, err := New(t.Context(), s, k, testConfig())
+			check(t, err)
+			j := newJob(t, v, consign.NewJobID())
+			check(t, j.deposit(t.Context(), v))
+			ctx, stop := context.WithCancel(t.Context())
+			s.replaced = func() error {
+				switch how {
+				case "removed":
+					return os.Remove(path)
+				case "written":
+					return os.WriteFile(path, []byte(other.Text()), 0o600)
+				}
+				check(t, os.WriteFile(path+".new", []byte(other.Text()), 0o600))
+				check(t, os.Rename(path+".new", path))
+				if how == "renamed, and it is told to end" {
+					stop()
+					return ctx.Err()
+				}
+				if how == "renamed, and it fails" {
+					return errDisk
+				}
+				return nil
+			}
+			if err := v.RotateKEK(ctx, path); !errors.Is(err, ErrKEK) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s: %v", how, err)
+			}
+			stop()
+			if how == "removed" {
+				check(t, os.WriteFile(path, []byte(other.Text()), 0o600))
+			}
+			if content, err := os.ReadFile(path); err != nil || string(content) != other.Text() {
+				t.Errorf("%s: the file of the other program was changed (%v)", how, err)
+			}
+			reread, err := KEKFromFile(path)
+			check(t, err)
+			again, err := New(t.Context(), s.Storage, reread, testConfig())
+			if err != nil {
+				t.Fatalf("%s: %v", how, err)
+			}
+			for _, v := range []*Vault{v, again} {
+				if cek, err := j.release(t, v, w); err != nil || cek != j.cek {
+					t.Fatalf("%s: the key is lost: %v", how, err)
+				}
+			}
+			check(t, v.RotateKEK(t.Context(), path))
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/consignq/consign/internal/keyfile"
 )
@@ -53,10 +54,12 @@ func KEKFromFile(path string) (KEK, error) {
 // RotateKEK gives the file at path a new key, encrypts every record under it,
 // and destroys the older keys: whatever was encrypted under those, in old blocks,
 // logs, snapshots or backups of the vault, is then beyond reach. After an error,
-// or a crash, all keys are still in the file, and it is to be called again.
+// or a crash, all keys are still in the file, and it is to be called again: then
+// it ends the earlier rotation before it begins another.
 //
-// It wraps ErrKEK if the vault's present key is not in that file, and what
-// KEKFromFile and Rekey return.
+// It wraps ErrKEK if the vault's present key is not in that file, or if another
+// program writes or replaces the file meanwhile, and what KEKFromFile and Rekey
+// return.
 func (v *Vault) RotateKEK(ctx context.Context, path string) error {
 	v.rekeying.Lock()
 	defer v.rekeying.Unlock()
@@ -65,24 +68,71 @@ func (v *Vault) RotateKEK(ctx context.Context, path string) error {
 		return fmt.Errorf("vault: %w", err)
 	}
 	defer f.Close()
-	k, end, err := parseKEKFile(f)
+	k, _, err := parseKEKFile(f)
 	if err != nil {
 		return fmt.Errorf("%w (in %s)", err, path)
 	}
 	if !v.under(k) {
 		return fmt.Errorf("%w: %s does not hold the key of this vault", ErrKEK, path)
 	}
-	fresh := NewKEK()
-	if err := addKEK(f, end, fresh); err != nil {
-		return fmt.Errorf("vault: %w", err)
+	if len(k.keys) > 1 { // were a key added by each try, the file would grow as long as they fail
+		v.mu.RLock()
+		present := KEK{[]kek{v.kek.current()}}
+		v.mu.RUnlock()
+		if err := v.moveTo(ctx, present, f, path); err != nil {
+			return err
+		}
 	}
-	if err := v.rekey(ctx, fresh); err != nil {
+	return v.moveTo(ctx, NewKEK(), f, path)
+}
+
+// undoTime is how long a rotation that has to be undone has for it.
+const undoTime = time.Minute
+
+// moveTo makes a key the only one, of the vault and of the file f at path.
+func (v *Vault) moveTo(ctx context.Context, key KEK, f *os.File, path string) error {
+	held, err := ensureKEK(f, key)
+	if err != nil {
+		return fmt.Errorf("vault: rotate %s: %w", path, err)
+	}
+	v.mu.RLock()
+	before := v.kek
+	v.mu.RUnlock()
+	err = v.rekey(ctx, key)
+	there := standsAt(f, path) && !lacks(f, key)
+	if there && err == nil {
+		if err = retireKEKs(f, held, key); err != nil {
+			err = fmt.Errorf("vault: rotate %s: %w", path, err)
+		}
+		there = standsAt(f, path)
+	}
+	if there {
 		return err
 	}
-	if err := retireKEKs(f, k, fresh); err != nil {
-		return fmt.Errorf("vault: %w", err)
+	// Nothing may be left under a key that is in no file.
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	err = fmt.Errorf("%w: another program wrote %s while it was rotated, so the key of before is used: leave the file to one of them", ErrKEK, path)
+	if failed := v.rekey(undo, before); failed != nil {
+		return fmt.Errorf("%w; but records are left under a key that is in this process alone: call it again before that ends: %w", err, failed)
 	}
-	return nil
+	return err
+}
+
+// standsAt reports whether f is the file at path.
+func standsAt(f *os.File, path string) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(mine, there)
+}
+
+// lacks reports whether the file can be read and does not hold a key.
+func lacks(f *os.File, key KEK) bool {
+	k, _, err := parseKEKFile(f)
+	return errors.Is(err, ErrKEK) || err == nil && !k.knows(key)
 }
 
 // RekeyFromFile is Rekey with the keys that are in the file at path now: so
@@ -165,6 +215,37 @@ func torn(rest []byte) bool {
 	return len(rest) <= kekDigits+1 && short && len(bytes.Trim(digits, "0123456789abcdef")) == 0
 }
 
+// ensureKEK sees to it that a key has a line of its own, as retireKEKs needs it,
+// and returns the keys of the file.
+func ensureKEK(f *os.File, key KEK) (KEK, error) {
+	k, end, err := parseKEKFile(f)
+	if err != nil {
+		return KEK{}, err
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxKEKFile))
+	if err != nil || lineOf(key, data) >= 0 {
+		return k, err
+	}
+	if err := addKEK(f, end, key); err != nil {
+		return KEK{}, err
+	}
+	k, _, err = parseKEKFile(f)
+	return k, err
+}
+
+// lineOf returns where the line begins that is a key and nothing else, as Text
+// spells it; -1 for nowhere.
+func lineOf(key KEK, data []byte) int {
+	line := key.Text()
+	if bytes.HasPrefix(data, []byte(line)) {
+		return 0
+	}
+	if at := bytes.Index(data, []byte("\n"+line)); at >= 0 {
+		return at + 1
+	}
+	return -1
+}
+
 // addKEK writes a key into the first line, if that is of a retired one, or else
 // behind the last whole line.
 func addKEK(f *os.File, end int64, k KEK) error {
@@ -190,20 +271,21 @@ func addKEK(f *os.File, end int64, k KEK) error {
 	return f.Sync()
 }
 
-// retireKEKs overwrites the old keys. The file is to hold them and the fresh
-// one, and nothing else.
-func retireKEKs(f *os.File, old, fresh KEK) error {
-	if k, _, err := parseKEKFile(f); err != nil {
+// retireKEKs overwrites all keys of the file but one, which has a line of its
+// own. The file is to hold those that it held, and nothing else.
+func retireKEKs(f *os.File, held, key KEK) error {
+	k, _, err := parseKEKFile(f)
+	if err != nil {
 		return err
-	} else if text := k.Text(); text != old.with(fresh).Text() && text != fresh.with(old).Text() {
-		return fmt.Errorf("%w: the file was changed meanwhile: leave it to one process", ErrKEK)
 	}
 	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxKEKFile))
 	if err != nil {
 		return err
 	}
-	line := []byte(fresh.Text())
-	from := bytes.Index(data, line)
+	line, from := key.Text(), lineOf(key, data)
+	if from < 0 || k.Text() != held.Text() {
+		return fmt.Errorf("%w: the file was changed meanwhile: leave it to one process", ErrKEK)
+	}
 	for i := range data {
 		if (i < from || i >= from+len(line)) && data[i] != '\n' {
 			data[i] = '#'
