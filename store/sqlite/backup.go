@@ -3,7 +3,9 @@ package sqlite
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -42,28 +44,45 @@ func Backup(ctx context.Context, path, to string) error {
 }
 
 func backup(path string, copyTo func(part string) error) error {
+	taken := &consign.FieldError{Field: "path", Problem: fmt.Sprintf("is %q, which is there already or no file", path), Remedy: "name a new file"}
 	if _, err := os.Lstat(path); path == "" || err == nil {
-		return &consign.FieldError{Field: "path", Problem: fmt.Sprintf("is %q, which is there already or no file", path), Remedy: "name a new file"}
+		return taken
 	}
-	part := path + ".part"
-	if err := os.Remove(part); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("sqlite: what is left of an earlier backup: %w", err)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part") // nobody else's to read, as the store is
+	if err != nil {
+		return fmt.Errorf("sqlite: back up to %s: %w", path, err)
 	}
-	err := os.WriteFile(part, nil, 0o600) // nobody else's to read, as the store is
-	if err == nil {
+	part := f.Name()
+	defer os.Remove(part) //nolint:errcheck // it may have been renamed
+	if err = f.Close(); err == nil {
 		err = copyTo(part)
 	}
 	if err == nil {
 		err = flush(part)
 	}
 	if err == nil {
-		err = os.Rename(part, path)
+		err = place(part, path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return taken
 	}
 	if err != nil {
-		_ = os.Remove(part)
 		return fmt.Errorf("sqlite: back up to %s: %w", path, err)
 	}
 	return flush(filepath.Dir(path))
+}
+
+// place gives a file its name. It returns fs.ErrExist where there is one of that
+// name, which a rename would overwrite.
+func place(part, path string) error {
+	err := os.Link(part, path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, err := os.Lstat(path); err == nil { // on a file system without links
+		return fs.ErrExist
+	}
+	return os.Rename(part, path)
 }
 
 // copyTo copies what a connection of the pool reads.

@@ -136,3 +136,6 @@ func (s *Store) WAL() int64 { return s.checkpoints.walLength() }
 
 // WALPages is how long the WAL grows before it is moved.
 const WALPages = walPages
+
+// BackupBy is a backup that is copied by a function.
+func BackupBy(path string, copyTo func(part string) error) error { return backup(path, copyTo) }

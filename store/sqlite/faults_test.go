@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -260,5 +261,51 @@ func TestBackup(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(folder, "*.part")); len(left) > 0 {
 		t.Errorf("%q were left", left)
+	}
+}
+
+// Of two backups to one name, and of a file that somebody puts there meanwhile,
+// the first stays as it is.
+func TestBackupMeanwhile(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "backup")
+	write := func(text string) func(string) error {
+		return func(part string) error { return os.WriteFile(part, []byte(text), 0o600) }
+	}
+	for what, meanwhile := range map[string]func() error{
+		"another backup": func() error { return sqlite.BackupBy(path, write("the first")) },
+		"a file":         func() error { return write("the first")(path) },
+	} {
+		var field *consign.FieldError
+		err := sqlite.BackupBy(path, func(part string) error {
+			if err := write("the second, and longer")(part); err != nil {
+				return err
+			}
+			return meanwhile()
+		})
+		if !errors.As(err, &field) || field.Field != "path" {
+			t.Errorf("%s: %v", what, err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != "the first" {
+			t.Errorf("%s: the file has %q (%v)", what, data, err)
+		}
+		if files, err := os.ReadDir(folder); err != nil || len(files) != 1 {
+			t.Errorf("%s: %v were left (%v)", what, files, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where there are no links it is renamed: as a folder, which has none.
+	folderFor := func(part string) error { return errors.Join(os.Remove(part), os.Mkdir(part, 0o700)) }
+	if err := sqlite.BackupBy(path, folderFor); err != nil {
+		t.Error(err)
+	}
+	if files, err := os.ReadDir(folder); err != nil || len(files) != 1 || !files[0].IsDir() {
+		t.Errorf("without links there are %v (%v)", files, err)
+	}
+	var field *consign.FieldError
+	if err := sqlite.BackupBy(path+"2", func(part string) error { return errors.Join(folderFor(part), write("a file")(path+"2")) }); !errors.As(err, &field) {
+		t.Errorf("without links: %v", err)
 	}
 }
