@@ -1,7 +1,9 @@
 package examples_test
 
 import (
+	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +125,13 @@ func TestRotateKEKOfSeveral(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	service := os.Getuid()
+	if service == 0 { // root may do this page for a service that has a user of its own
+		service = 65534
+		if err := os.Chown(filepath.Join(two, "vault.kek"), service, service); err != nil {
+			t.Fatal(err)
+		}
+	}
 	second := d.coordinator("-dir", two)
 	other := d.gate.target.Load()
 	before := read(t, filepath.Join(one, "vault.kek"))
@@ -175,6 +184,9 @@ func TestRotateKEKOfSeveral(t *testing.T) {
 	}
 	for _, dir := range []string{one, two} {
 		shell(dir, "shred -u vault.kek.1 vault.kek.2 vault.kek.3")
+		if info, err := os.Stat(filepath.Join(dir, "vault.kek")); err != nil || dir == two && int(info.Sys().(*syscall.Stat_t).Uid) != service || info.Mode().Perm() != 0o600 {
+			t.Errorf("the service cannot read vault.kek: %+v (%v)", info, err)
+		}
 		if files, err := filepath.Glob(filepath.Join(dir, "vault.kek*")); err != nil || fmt.Sprint(files) != fmt.Sprint([]string{filepath.Join(dir, "vault.kek")}) {
 			t.Errorf("there are %v (%v)", files, err)
 		}
@@ -185,5 +197,56 @@ func TestRotateKEKOfSeveral(t *testing.T) {
 		if err := p.stop(syscall.SIGTERM); err != nil {
 			t.Errorf("a coordinator, told to end: %v", err)
 		}
+	}
+}
+
+// A coordinator whose store is another queue's does not touch its vault's key.
+func TestRotateKEKOfAnother(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t, "sqlite")
+	coordinator := d.coordinator()
+	jobs := []*process{d.waiting()}
+	_ = coordinator.stop(syscall.SIGKILL)
+	dir := filepath.Join(d.dir, "coordinator")
+	identity, kek := filepath.Join(dir, "identity.pem"), filepath.Join(dir, "vault.kek")
+	if err := os.Rename(identity, identity+".away"); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, kek)
+	for range 5 {
+		p := start(t, "coordinator", "-listen", "127.0.0.1:0", "-store", d.store, "-dir", dir, "-rotate-kek", "1ns")
+		if _, err := p.wait(); err == nil || !strings.Contains(p.stderr.tail(), "belongs to queue") {
+			t.Fatalf("with another identity it ended with %v:\n%s", err, p.stderr.tail())
+		}
+		if !bytes.Equal(read(t, kek), before) {
+			t.Fatal("it rotated vault.kek")
+		}
+	}
+	if err := os.Rename(identity+".away", identity); err != nil {
+		t.Fatal(err)
+	}
+	d.coordinator("-rotate-kek", "1ns").said("vault.kek was rotated", 1)
+	d.done(jobs)
+}
+
+// A SIGHUP does not end a coordinator that has not come to its vault yet.
+func TestRereadWhileStarting(t *testing.T) {
+	t.Parallel()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close() //nolint:errcheck
+	host, port, _ := net.SplitHostPort(mute.Addr().String())
+	p := start(t, "coordinator", "-listen", "127.0.0.1:0", "-store", "postgres:host="+host+" port="+port+" user=x dbname=x", "-dir", t.TempDir())
+	conn, err := mute.Accept() // and it waits for an answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGHUP)
+	conn.Close() //nolint:errcheck
+	mute.Close() //nolint:errcheck
+	if _, err := p.wait(); err == nil || p.cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v:\n%s", err, p.stderr.tail())
 	}
 }

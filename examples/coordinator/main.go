@@ -45,15 +45,20 @@ type options struct {
 	webhooks, anywhere, foreign                    bool
 	origins, proxies                               cli.List
 	log                                            *slog.Logger
+	reread                                         <-chan os.Signal // SIGHUP
 }
 
 func main() { cli.Main("coordinator", run) }
 
 func run(ctx context.Context, args []string) error {
+	reread := make(chan os.Signal, 1) // before anything that takes long: by default a SIGHUP ends the process
+	signal.Notify(reread, syscall.SIGHUP)
+	defer signal.Stop(reread)
 	o, err := parse(args)
 	if err != nil {
 		return err
 	}
+	o.reread = reread
 	if err := o.checkAccess(); err != nil {
 		return err
 	}
@@ -147,13 +152,10 @@ func (o *options) work(ctx context.Context, queue *consign.Queue, identity *sign
 	if err != nil {
 		return err
 	}
-	reread := make(chan os.Signal, 1)
-	signal.Notify(reread, syscall.SIGHUP)
-	defer signal.Stop(reread)
 	var servers, helpers sync.WaitGroup
 	servers.Go(func() { cancel(s.serve()) })
 	helpers.Go(func() { _ = keys.Run(ctx) }) // ends with ctx alone
-	helpers.Go(func() { o.tendKEK(ctx, keys, reread) })
+	helpers.Go(func() { o.tendKEK(ctx, queue, keys) })
 	if sender != nil {
 		helpers.Go(func() { _ = sender.Run(ctx) }) // likewise
 	}
