@@ -73,14 +73,12 @@ func backup(path string, copyTo func(part string) error) error {
 }
 
 // place gives a file its name. It returns fs.ErrExist where there is one of that
-// name, which a rename would overwrite.
+// name, which a rename would overwrite: so that is for file systems without links
+// alone, and they have said first whether there is one.
 func place(part, path string) error {
 	err := os.Link(part, path)
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
-	}
-	if _, err := os.Lstat(path); err == nil { // on a file system without links
-		return fs.ErrExist
 	}
 	return os.Rename(part, path)
 }
