@@ -415,6 +415,7 @@ func (d *described) group(worker, session string) {
 			d.t.Errorf("outcome %d: %v, want %s", i, out[i], code)
 		}
 	}
+	d.good("DELETE", fmt.Sprint("/v1/jobs/", id), "acme-token", nil) // it would go to another worker
 	again := d.good("POST", "/v1/workers/"+worker+"/claims?wait=10s", session, object{"request_ids": []string{"many"}, "poll": 2})["outcomes"].([]any)[0].(object)
 	if p, _ := again["error"].(object); p["code"] != "conflict" {
 		d.t.Errorf("a request_id again: %v", again)
