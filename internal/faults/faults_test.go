@@ -24,7 +24,7 @@ type fault struct {
 }
 
 var faults = []fault{
-	{"none", 300, 500_000, healthy, []mutant{staleReads, deaf}},
+	{"none", 300, 600_000, healthy, []mutant{staleReads, deaf}},
 	{"sqlite-kills", 8, 1000, sqliteKills, []mutant{earlyAck, keysInMemory}},
 	{"postmaster-kills", 3, 100, postmasterKills, []mutant{hopeful}},
 	{"coordinator-kills", 5, 100, coordinatorKills, []mutant{selfish, earlyAck}},
