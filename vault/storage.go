@@ -30,9 +30,7 @@ type Storage interface {
 	Get(ctx context.Context, job consign.JobID) ([]Record, error)
 	// All yields the records that were there when it began, in any order, but
 	// for those that were replaced or deleted meanwhile. The other methods may
-	// be called while it is ranged over. No Put or Replace that had ended by
-	// then, whatever its error, writes anything later. So All waits for what may
-	// commit yet, of processes that were killed, too. An error ends it.
+	// be called while it is ranged over. An error ends it.
 	All(ctx context.Context) iter.Seq2[Record, error]
 	// Delete destroys those records that are there by their name and time. When
 	// it has returned nil nothing is left of them on the medium, nor of any that

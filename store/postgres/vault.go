@@ -34,7 +34,7 @@ var _ vault.Storage = (*Vault)(nil)
 //go:embed vault.sql
 var vaultSchema string
 
-type vaultStatements struct{ turn, put, replace, get, settle, all, delete string }
+type vaultStatements struct{ put, replace, get, all, delete string }
 
 // NewVault returns the keys in a schema of the pool's database, whose table it
 // makes or brings up to date. Config.Schema defaults to "consign_vault" here;
@@ -52,7 +52,6 @@ func NewVault(ctx context.Context, pool *pgxpool.Pool, c Config) (*Vault, error)
 	}
 	at := func(sql string) string { return in(c.Schema, sql) }
 	return &Vault{pool: pool, sql: vaultStatements{
-		turn: at(`WITH locked AS (DELETE FROM @vault_records WHERE false) SELECT pg_advisory_xact_lock($1::bigint)`),
 		put: at(`INSERT INTO @vault_records (job, header, at, sealed) SELECT $1::uuid, $2::bytea, $3::bigint, $4::bytea
 			WHERE (SELECT count(*) FROM @vault_records WHERE job = $1::uuid AND header <> $2::bytea) < $5::integer
 			ON CONFLICT (job, header) DO UPDATE SET at = excluded.at, sealed = excluded.sealed`),
@@ -61,9 +60,8 @@ func NewVault(ctx context.Context, pool *pgxpool.Pool, c Config) (*Vault, error)
 			WHERE (r.job, r.header, r.at) = (c.job, c.header, c.at)`),
 		delete: at(`DELETE FROM @vault_records r USING unnest($1::uuid[], $2::bytea[], $3::bigint[]) AS c(job, header, at)
 			WHERE (r.job, r.header, r.at) = (c.job, c.header, c.at)`),
-		get:    at(`SELECT job, header, at, sealed FROM @vault_records WHERE job = $1::uuid`),
-		settle: at(`LOCK TABLE @vault_records IN SHARE MODE`),
-		all:    at(`SELECT job, header, at, sealed FROM @vault_records WHERE (job, header) > ($1::uuid, $2::bytea) ORDER BY job, header LIMIT 256`),
+		get: at(`SELECT job, header, at, sealed FROM @vault_records WHERE job = $1::uuid`),
+		all: at(`SELECT job, header, at, sealed FROM @vault_records WHERE (job, header) > ($1::uuid, $2::bytea) ORDER BY job, header LIMIT 256`),
 	}}, nil
 }
 
@@ -71,14 +69,13 @@ func NewVault(ctx context.Context, pool *pgxpool.Pool, c Config) (*Vault, error)
 func (v *Vault) Close() error { return nil }
 
 // Put implements vault.Storage. Those of one job take turns, so that they count
-// each other. Who waits for its turn has the table's lock of writers already: All
-// waits for it, too.
+// each other.
 func (v *Vault) Put(ctx context.Context, r vault.Record) error {
 	if err := fits(r); err != nil {
 		return err
 	}
-	var b pgx.Batch                                                // one round trip, one transaction
-	b.Queue(v.sql.turn, int64(binary.BigEndian.Uint64(r.Job[8:]))) //nolint:gosec // the bits are kept
+	var b pgx.Batch                                                                                // one round trip, one transaction
+	b.Queue("SELECT pg_advisory_xact_lock($1::bigint)", int64(binary.BigEndian.Uint64(r.Job[8:]))) //nolint:gosec // the bits are kept
 	kept := false
 	b.Queue(v.sql.put, uuid(r.Job), r.Header[:], int64(r.At), notNull(r.Sealed), vault.MaxHeaders).Exec(func(tag pgconn.CommandTag) error {
 		kept = tag.RowsAffected() == 1
@@ -152,18 +149,9 @@ func (v *Vault) Get(ctx context.Context, job consign.JobID) ([]vault.Record, err
 	return v.read(ctx, v.sql.get, uuid(job))
 }
 
-// All implements vault.Storage. It waits for the writes that are under way in any
-// process; those that come meanwhile wait as long.
+// All implements vault.Storage.
 func (v *Vault) All(ctx context.Context) iter.Seq2[vault.Record, error] {
 	return func(yield func(vault.Record, error) bool) {
-		err := pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, v.sql.settle)
-			return err
-		})
-		if err != nil {
-			yield(vault.Record{}, fmt.Errorf("postgres: read keys: %w", err))
-			return
-		}
 		var last vault.Record
 		for header := []byte{}; ; header = last.Header[:] { // at first before every other
 			rs, err := v.read(ctx, v.sql.all, uuid(last.Job), header)

@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -403,79 +402,5 @@ func TestVaultRemembers(t *testing.T) {
 	check(t, v.Rekey(t.Context(), both))
 	if !slices.ContainsFunc(storage.found(files(t, server, pool), job), func(r vault.Record) bool { return opens(t, r, both) }) {
 		t.Error("the search does not find it")
-	}
-}
-
-// TestVaultLatePut: a key whose Put was given up by its caller, or lost its
-// process, may be committed later. A rotation waits until it is, or never will be.
-func TestVaultLatePut(t *testing.T) {
-	pool := connect(t, pgtest.DSN(t))
-	schema := newSchema(t, pool)
-	storage := newVault(t, pool, schema)
-	older, newer := vault.NewKEK(), vault.NewKEK()
-	v := keys(t, storage, older, vault.Config{})
-	job := consign.NewJobID()
-	_, err := v.Seal(t.Context(), consign.SealRequest{Job: job, Kind: consign.KindTask, Comparator: consign.ComparatorNone, Payload: []byte("x")})
-	check(t, err)
-	rs, err := storage.Get(t.Context(), job)
-	check(t, err)
-	check(t, v.Shred(t.Context(), job))
-	table := pgx.Identifier{schema, "vault_records"}.Sanitize()
-
-	t.Run("uncommitted", func(t *testing.T) {
-		tx, err := pool.Begin(t.Context())
-		check(t, err)
-		defer tx.Rollback(t.Context()) //nolint:errcheck
-		_, err = tx.Exec(t.Context(), "INSERT INTO "+table+" (job, header, at, sealed) VALUES ($1::uuid, $2, $3, $4)", job.String(), rs[0].Header[:], int64(rs[0].At), rs[0].Sealed)
-		check(t, err)
-		rekeyed := make(chan error, 1)
-		go func() { rekeyed <- v.Rekey(t.Context(), newer) }()
-		waits(t, pool, table, rekeyed)
-		check(t, tx.Commit(t.Context()))
-		check(t, <-rekeyed)
-		again := keys(t, storage, newer, vault.Config{})
-		check(t, again.Shred(t.Context(), job))
-	})
-
-	// Those of one job take turns, so the next waits before it has begun to write.
-	t.Run("its turn has not come", func(t *testing.T) {
-		tx, err := pool.Begin(t.Context())
-		check(t, err)
-		defer tx.Rollback(t.Context()) //nolint:errcheck
-		_, err = tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1::bigint)", int64(binary.BigEndian.Uint64(job[8:])))
-		check(t, err)
-		put := make(chan error, 1)
-		go func() { put <- storage.Put(t.Context(), rs[0]) }()
-		for queued := false; !queued; {
-			check(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = $1)",
-				binary.BigEndian.Uint32(job[12:])).Scan(&queued))
-		}
-		found := make(chan error, 1)
-		go func() {
-			for r, err := range storage.All(t.Context()) {
-				if err != nil || r.Job == job {
-					found <- err
-					return
-				}
-			}
-			found <- errors.New("it is not among all")
-		}()
-		waits(t, pool, table, found)
-		check(t, tx.Rollback(t.Context()))
-		check(t, <-put)
-		check(t, <-found)
-	})
-}
-
-// waits returns once somebody waits for a table, or has ended without.
-func waits(t *testing.T, pool *pgxpool.Pool, table string, ended chan error) {
-	t.Helper()
-	for waiting := false; !waiting; {
-		select {
-		case err := <-ended:
-			t.Fatalf("it does not wait (%v)", err)
-		default:
-		}
-		check(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = $1::text::regclass AND NOT granted)", table).Scan(&waiting))
 	}
 }

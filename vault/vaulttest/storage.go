@@ -3,7 +3,6 @@ package vaulttest
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -75,30 +74,6 @@ var storageContract = []check[vault.Storage]{
 			break // and nothing is held up by that
 		}
 		ok(t, s.Put(t.Context(), in[100]))
-	}},
-
-	{"Late", "No Put or Replace that had ended by then, whatever its error, writes anything later.", func(t tester, s vault.Storage) {
-		const n = 16
-		there, anew := record(n+2, 1, 1), record(n+2, 1, 1)
-		anew.Sealed = []byte("anew")
-		ok(t, s.Put(t.Context(), there))
-		cancelled, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		var puts sync.WaitGroup
-		for i := range byte(n) {
-			puts.Go(func() {
-				_ = s.Put(cancelled, record(i, 1, 1)) // whatever comes of it
-				cancel()
-			})
-		}
-		puts.Wait()
-		_ = s.Put(cancelled, record(n, 1, 1))
-		_ = s.Replace(cancelled, []vault.Record{anew})
-		seen := all(t, s)
-		last := record(n+1, 1, 1)
-		ok(t, s.Put(t.Context(), last))
-		ok(t, s.Delete(t.Context(), nil))
-		equal(t, "what All yields later", all(t, s), append(seen, last))
 	}},
 
 	{"Meanwhile", "The other methods may be called while it is ranged over.", func(t tester, s vault.Storage) {
