@@ -170,7 +170,11 @@ func (q *Queue) Jobs(ctx context.Context, f Filter, after JobID, n int) ([]JobIn
 
 // Worker returns what the queue keeps of a worker. ErrNotFound.
 func (q *Queue) Worker(ctx context.Context, id WorkerID) (WorkerRecord, error) {
-	var r WorkerRecord
+	r, _, err := q.workerRecord(ctx, id)
+	return r, err
+}
+
+func (q *Queue) workerRecord(ctx context.Context, id WorkerID) (r WorkerRecord, version uint64, err error) {
 	doc, err := q.config.Store.Doc(ctx, DocWorker, id.String())
 	if err == nil && doc.Version == 0 {
 		err = fmt.Errorf("%w: worker %s", ErrNotFound, id)
@@ -178,5 +182,38 @@ func (q *Queue) Worker(ctx context.Context, id WorkerID) (WorkerRecord, error) {
 	if err == nil {
 		err = json.Unmarshal(doc.Body, &r)
 	}
-	return r, err
+	return r, doc.Version, err
+}
+
+// Review is a person's word on a worker: with EvidenceRemove it gets no more
+// jobs, with EvidenceClear it may take jobs, whatever was held against it. Other
+// queues on the store go by it within a second. Why is kept with it, and told to
+// a worker that is removed. What the worker runs goes on; Cancel ends it.
+// ErrNotFound for a worker that never registered; a *FieldError for another kind,
+// or for a reason that is no text of at most 4,096 bytes.
+func (q *Queue) Review(ctx context.Context, id WorkerID, kind EvidenceKind, why string) (WorkerRecord, error) {
+	switch {
+	case kind != EvidenceRemove && kind != EvidenceClear:
+		return WorkerRecord{}, fieldError("review.kind", fmt.Sprintf("is %.80q", kind), "use EvidenceRemove or EvidenceClear")
+	case reason(why) != why:
+		return WorkerRecord{}, fieldError("reason", fmt.Sprintf("has %d bytes, or is not text", len(why)), "give UTF-8 without NUL, at most 4,096 bytes of it")
+	}
+	for {
+		r, version, err := q.workerRecord(ctx, id)
+		if err != nil {
+			return r, err
+		}
+		if r.Standing, err = r.Standing.Fold(Evidence{Subject: r.Standing.Subject, Number: r.Standing.Row + 1, Kind: kind, Operator: r.Operator}); err != nil {
+			return r, err
+		}
+		r.Reason = why
+		doc := jsonDoc(DocWorker, id.String(), version+1, r)
+		err = q.write(ctx, Change{Docs: []Doc{doc}, Counters: []Delta{adminChanged}})
+		if err == nil {
+			q.inbox.push(inStanding{doc})
+		}
+		if !errors.Is(err, ErrVersion) { // else it was struck, or registered, meanwhile
+			return r, err
+		}
+	}
 }

@@ -401,6 +401,11 @@ func (e *engine) dismiss(w *worker, err error) {
 	}
 }
 
+// inStanding is what a review has made of a worker.
+type inStanding struct{ doc Doc }
+
+func (in inStanding) apply(e *engine) { e.workerChanged(in.doc) }
+
 // workerChanged takes in a worker's new standing.
 func (e *engine) workerChanged(d Doc) {
 	var r WorkerRecord

@@ -113,7 +113,7 @@ func (q *Queue) open(ctx context.Context, s *session, bundle []byte, c Capabilit
 	if err := q.serves(ctx); err != nil {
 		return nil, err
 	}
-	record, err := q.enrol(ctx, s.id, s.key, bundle)
+	record, version, err := q.enrol(ctx, s.id, s.key, bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -123,39 +123,47 @@ func (q *Queue) open(ctx context.Context, s *session, bundle []byte, c Capabilit
 	if err := q.inbox.call(inRegister{record, c}); err != nil {
 		return nil, err
 	}
+	// A review in between was told to the engine before it knew the worker.
+	doc, err := q.config.Store.Doc(ctx, DocWorker, s.id.String())
+	if err != nil {
+		return nil, err
+	}
+	if doc.Version != version {
+		q.inbox.push(inStanding{doc})
+	}
 	s.q, s.keys, s.claims = q, record.keys(), map[ClaimID]*Returned{}
 	return s, nil
 }
 
-// enrol returns the worker's record, writing it the first time and when the
-// worker has another key bundle.
-func (q *Queue) enrol(ctx context.Context, id WorkerID, key sign.PublicKey, bundle []byte) (WorkerRecord, error) {
+// enrol returns the worker's record and its version, writing it the first time
+// and when the worker has another key bundle.
+func (q *Queue) enrol(ctx context.Context, id WorkerID, key sign.PublicKey, bundle []byte) (_ WorkerRecord, version uint64, _ error) {
 	for {
 		doc, err := q.config.Store.Doc(ctx, DocWorker, id.String())
 		if err != nil {
-			return WorkerRecord{}, err
+			return WorkerRecord{}, 0, err
 		}
 		r := WorkerRecord{ID: id, Algorithm: key.Algorithm(), PublicKey: key.Bytes(), FirstSeen: q.now(),
 			Standing: Standing{Subject: Subject{Worker: id}}}
 		if doc.Version > 0 {
 			if err := json.Unmarshal(doc.Body, &r); err != nil {
-				return WorkerRecord{}, err
+				return WorkerRecord{}, 0, err
 			}
 			if bytes.Equal(r.KeyBundle, bundle) {
-				return r, nil
+				return r, doc.Version, nil
 			}
 		}
 		r.KeyBundle = bundle
 		body, err := json.Marshal(&r)
 		if err != nil {
-			return WorkerRecord{}, err
+			return WorkerRecord{}, 0, err
 		}
 		err = q.write(ctx, Change{Docs: []Doc{{Kind: DocWorker, Key: id.String(), Version: doc.Version + 1, Body: body}}})
 		if err == nil {
-			return r, nil
+			return r, doc.Version + 1, nil
 		}
 		if !errors.Is(err, ErrVersion) {
-			return WorkerRecord{}, err
+			return WorkerRecord{}, 0, err
 		}
 	}
 }

@@ -160,6 +160,6 @@ type WorkerRecord struct {
 	KeyBundle []byte   `json:"key_bundle,omitempty"` // as it last registered
 	Operator  string   `json:"operator,omitempty"`   // the account that enrolled it
 	Standing  Standing `json:"standing"`
-	Reason    string   `json:"reason,omitempty"` // of its last strike
+	Reason    string   `json:"reason,omitempty"` // of its last strike or review
 	FirstSeen Instant  `json:"first_seen"`
 }

@@ -457,3 +457,55 @@ func TestNothingDone(t *testing.T) {
 		}
 	}
 }
+
+// A worker is removed, shown so, and taken back.
+func TestWorkers(t *testing.T) {
+	onEach(t, func(r rig) {
+		r.must("migrate")
+		key := sign.Generate()
+		id := consign.WorkerID(key.Public().ID())
+		register := func() (err error) {
+			r.with(consign.Config{}, func(q *consign.Queue) error {
+				c, e := q.Challenge(t.Context())
+				if e != nil {
+					return e
+				}
+				reg := consign.Registration{Algorithm: key.Public().Algorithm(), PublicKey: key.Public().Bytes(), Origin: "inproc", Nonce: c.Nonce,
+					Capabilities: consign.Capabilities{Kinds: []string{consign.KindTask}, MaxContextTier: 1, Slots: 1}}
+				if reg.Signature, e = key.Sign(consign.RegistrationMessage(c.Queue, reg.Origin, reg.Nonce, nil)); e != nil {
+					return e
+				}
+				_, err = q.Register(t.Context(), reg)
+				return nil
+			})
+			return err
+		}
+		if err := register(); err != nil {
+			t.Fatal(err)
+		}
+		var views []workerView
+		r.read(&views, "remove", "-reason", "it sells what it reads", id.String())
+		if len(views) != 1 || views[0].ID != id || views[0].Standing != "removed" {
+			t.Errorf("removed: %+v", views)
+		}
+		if err := register(); !errors.Is(err, consign.ErrRemoved) || !strings.Contains(err.Error(), "it sells what it reads") {
+			t.Errorf("it registers: %v", err)
+		}
+		if out := r.must("workers"); !strings.Contains(out, "removed") || !strings.Contains(out, "it sells what it reads") {
+			t.Errorf("workers:\n%s", out)
+		}
+		r.must("clear", id.String())
+		if err := register(); err != nil {
+			t.Errorf("cleared: %v", err)
+		}
+		var after []workerView
+		if r.read(&after, "workers"); len(after) != 1 || after[0].Standing != "active" || after[0].Reason != "" {
+			t.Errorf("cleared: %+v", after)
+		}
+		for _, args := range [][]string{{"remove"}, {"remove", "x"}, {"remove", strings.Repeat("0", 64)}, {"workers", consign.NewJobID().String()}} {
+			if out, err := r.call(args...); err == nil || out != "" {
+				t.Errorf("%v: %v\n%s", args, err, out)
+			}
+		}
+	})
+}

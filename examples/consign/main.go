@@ -6,7 +6,7 @@
 //	go run ./examples/consign -store postgres://host/db explain JOB
 //
 // Read it from here: open.go has the stores, read.go what only reads, act.go
-// what changes, print.go the printing.
+// what changes, workers.go what is about workers, print.go the printing.
 package main
 
 import (
@@ -45,8 +45,9 @@ type tool struct {
 	most           int
 	identity       string
 	reason         string
-	jobs           []consign.JobID // the arguments
-	file           string          // instead, of a command that takes one
+	jobs           []consign.JobID    // the arguments
+	whom           []consign.WorkerID // instead, of a command about workers
+	file           string             // likewise, of one that takes a file
 }
 
 // command is something that the tool does.
@@ -62,6 +63,9 @@ func commands() []command {
 		{name: "explain", args: "JOB", does: "say why a job is in its state, what it needs, and what happened to it", run: (*tool).explain},
 		{name: "cancel", args: "JOB...", does: "end jobs that have no result yet; -reason says why, to their submitters", run: (*tool).cancel},
 		{name: "retry", args: "JOB...", does: "submit jobs that failed, expired or were cancelled once more, each under a new ID", run: (*tool).retry},
+		{name: "workers", does: "list workers, and what is held against them", run: (*tool).workers},
+		{name: "remove", args: "WORKER...", does: "give workers no more jobs; -reason says why, to them", run: (*tool).remove},
+		{name: "clear", args: "WORKER...", does: "let workers take jobs that were removed or flagged", run: (*tool).clear},
 		{name: "purge", does: "forget what is past its retention, and do what else is due, as a running queue does", run: (*tool).purge},
 		{name: "disown", does: "forget which queue the store belongs to, where the identity.pem of that one is lost; stop its coordinators first", run: (*tool).disown},
 		{name: "backup", args: "FILE", does: "copy the queue in an SQLite file, with its coordinator at work, to a new file", run: (*tool).backup},
@@ -71,7 +75,7 @@ func commands() []command {
 
 const help = `consign looks after the jobs of a queue.
 
-usage: consign -store STORE COMMAND [JOB... | FILE]
+usage: consign -store STORE COMMAND [JOB... | WORKER... | FILE]
 
 A STORE is sqlite:PATH, or postgres:DSN with what pgx takes for one, such as
 postgres://user@host/database. Without -store it is in CONSIGN_STORE, where a
@@ -83,7 +87,7 @@ A database serves many.
 Commands that change something run a queue for a moment, with the default
 settings: what falls due in that moment is done by those.
 
-A JOB is an ID as list shows it. Flags may also follow the command.
+A JOB is an ID as list shows it, a WORKER one as workers does. Flags may also follow the command.
 
 commands:
 `
@@ -100,7 +104,7 @@ func run(ctx context.Context, args []string, store string, out io.Writer) error 
 	flags.StringVar(&t.state, "state", "", "list: only jobs in this `state`, such as queued or failed")
 	flags.IntVar(&t.most, "n", 100, "list: at most so `many`")
 	flags.StringVar(&t.identity, "identity", "", "export: the `file` of the queue's identity, identity.pem in the coordinator's -dir")
-	flags.StringVar(&t.reason, "reason", "", "cancel: `why`, in words for the submitters")
+	flags.StringVar(&t.reason, "reason", "", "cancel, remove: `why`, in words for the submitters, or the workers")
 	flags.Usage = func() { usage(out, flags) }
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -136,24 +140,21 @@ func (t *tool) do(ctx context.Context, c command, flags *flag.FlagSet) error {
 			return err
 		}
 		if args = flags.Args(); len(args) > 0 {
-			if c.args == "FILE" && t.file == "" {
-				t.file, args = args[0], args[1:]
-				continue
-			}
-			id, err := consign.ParseJobID(args[0])
-			if err != nil {
+			if err := t.argument(c, args[0]); err != nil {
 				return err
 			}
-			t.jobs, args = append(t.jobs, id), args[1:]
+			args = args[1:]
 		}
 	}
-	switch n := len(t.jobs); {
+	switch n := len(t.jobs) + len(t.whom); {
 	case c.args == "FILE" && t.file != "" && n == 0:
 		return c.run(t, ctx) // without the lock that a store has
 	case c.args == "" && n > 0:
 		return fmt.Errorf("%s takes no job: consign -h", c.name)
 	case c.args == "FILE":
 		return fmt.Errorf("usage: consign -store STORE %s %s: name one new file", c.name, c.args)
+	case c.args == "WORKER..." && n == 0:
+		return fmt.Errorf("usage: consign -store STORE %s %s: consign workers shows the IDs", c.name, c.args)
 	case c.args != "" && n == 0, c.args == "JOB" && n > 1:
 		return fmt.Errorf("usage: consign -store STORE %s %s: consign list shows the IDs", c.name, c.args)
 	}
@@ -163,6 +164,22 @@ func (t *tool) do(ctx context.Context, c command, flags *flag.FlagSet) error {
 	}
 	t.store = store
 	return errors.Join(c.run(t, ctx), end())
+}
+
+// argument takes one argument of a command.
+func (t *tool) argument(c command, text string) error {
+	if c.args == "FILE" && t.file == "" {
+		t.file = text
+		return nil
+	}
+	if c.args == "WORKER..." {
+		var id consign.WorkerID
+		t.whom = append(t.whom, id)
+		return t.whom[len(t.whom)-1].UnmarshalText([]byte(text))
+	}
+	id, err := consign.ParseJobID(text)
+	t.jobs = append(t.jobs, id)
+	return err
 }
 
 // each does something to each of the jobs, and goes on after one that fails.
