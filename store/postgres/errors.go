@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -64,16 +67,34 @@ func explain(err error) error {
 		remedy = "a table of the queue is missing or was changed: restore a backup, or give another schema"
 	case "XX001", "XX002":
 		remedy = "the server's files are damaged: restore a backup"
+	case "42P05", "26000":
+		remedy = "sessions change hands in a pooler, or are reset: add default_query_exec_mode=exec to the connection string"
+	case "57P01", "57P02", "57P03", "08P01": // the last is what PgBouncer says
+		remedy = "the server, or a pooler before it, ends or starts: the queue goes on once it answers"
 	case "":
 		var connect *pgconn.ConnectError
-		if !errors.As(err, &connect) {
+		switch {
+		case errors.As(err, &connect):
+			remedy = "the server cannot be reached: check that it runs, and host and port in the connection string"
+		case lost(err):
+			return fmt.Errorf("postgres: the connection was lost, and the queue goes on once the server answers: %w", err)
+		default:
 			return err
 		}
-		remedy = "the server cannot be reached: check that it runs, and host and port in the connection string"
 	default:
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, remedy)
+}
+
+// lost reports an error of a connection that is gone. Of those of a caller who
+// does not wait any longer it is none.
+func lost(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	var broken net.Error
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &broken) || pgconn.SafeToRetry(err)
 }
 
 // report logs a row that is left out of an answer because it cannot be read:

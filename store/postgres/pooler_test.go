@@ -53,6 +53,49 @@ func TestPgBouncer(t *testing.T) {
 	}
 }
 
+// Who leaves pgx its prepared statements behind a pooler that gives sessions to
+// others, or whose server goes away, is told what to do.
+func TestPoolersErrorsSayWhatToDo(t *testing.T) {
+	server := pgtest.Private(t)
+	bouncer := startBouncer(t, server)
+	ctx := context.Background()
+	pool := connect(t, bouncer+" pool_max_conns=4 default_query_exec_mode=exec")
+	schema := newSchema(t, pool)
+	plain, behind := openIn(t, pool, schema), openIn(t, connect(t, bouncer+" pool_max_conns=4"), schema)
+	var group sync.WaitGroup
+	var said sync.Map
+	for range 4 {
+		group.Go(func() {
+			for range 200 {
+				if _, err := behind.Doc(ctx, consign.DocWorker, "x"); err != nil {
+					said.Store(err.Error(), true)
+				}
+			}
+		})
+	}
+	group.Wait()
+	errs := 0
+	said.Range(func(text, _ any) bool {
+		errs++
+		if !strings.Contains(text.(string), "add default_query_exec_mode=exec") {
+			t.Errorf("prepared statements behind a pooler: %v", text)
+		}
+		return true
+	})
+	if errs == 0 {
+		t.Error("prepared statements work behind the pooler")
+	}
+	if _, err := connect(t, bouncer+" default_query_exec_mode=simple_protocol").Exec(ctx,
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"); err != nil {
+		t.Log(err)
+	}
+	for range 8 {
+		if _, err := plain.Doc(ctx, consign.DocWorker, "x"); err != nil && !strings.Contains(err.Error(), "goes on once") {
+			t.Errorf("a server that ends: %v", err)
+		}
+	}
+}
+
 // startBouncer runs PgBouncer before the server until the test ends, and
 // returns its connection string.
 func startBouncer(t *testing.T, server *pgtest.Server) string {
