@@ -27,6 +27,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/consignq/consign/internal/testkit/pgtest"
 )
 
 func hash(b []byte) [32]byte { return sha256.Sum256(b) }
@@ -43,39 +47,50 @@ func newSecured(t *testing.T) *secured {
 	s := &secured{deployment: newDeployment(t, "memdb")}
 	at := func(name string) string { return filepath.Join(s.dir, name) }
 	s.cert, s.key, s.tokens = at("cert.pem"), at("key.pem"), at("tokens")
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "consign test"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tokens := fmt.Sprintf("acme %x\nbob %x\n", hash([]byte("token-of-acme")), hash([]byte("token-of-bob")))
-	for name, data := range map[string][]byte{s.cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		s.key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), s.tokens: []byte(tokens), at("acme.token"): []byte("token-of-acme\n")} {
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.env = []string{"SSL_CERT_FILE=" + s.cert}
 	pool := x509.NewCertPool()
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool.AddCert(certificate)
+	pool.AddCert(s.certify(1))
+	tokens := fmt.Sprintf("acme %x\nbob %x\n", hash([]byte("token-of-acme")), hash([]byte("token-of-bob")))
+	s.write(s.tokens, []byte(tokens))
+	s.write(at("acme.token"), []byte("token-of-acme\n"))
+	s.env = []string{"SSL_CERT_FILE=" + s.cert}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
 	t.Cleanup(transport.CloseIdleConnections)
 	s.client = &http.Client{Transport: transport, Timeout: patience}
 	return s
+}
+
+func (s *secured) write(name string, data []byte) {
+	s.t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// certify writes a new certificate, with its key, and returns it.
+func (s *secured) certify(serial int64) *x509.Certificate {
+	s.t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "consign test"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write(s.cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	s.write(s.key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return certificate
 }
 
 // ask makes a request of an account, and returns the answer.
@@ -148,6 +163,97 @@ func TestTokensAndRates(t *testing.T) {
 	}
 	if status, _, _ := s.ask("bob", http.MethodGet, "/v1/quote?job_type=TASK&policy=AUTO", nil); status != http.StatusOK {
 		t.Errorf("bob gets %d when acme has had its share", status)
+	}
+}
+
+// A token that was taken out of the file, and a certificate that was replaced,
+// are so after a SIGHUP; a file that cannot be read changes nothing.
+func TestAccessIsReadAgain(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t)
+	p := s.coordinator("-tokens", s.tokens, "-tls-cert", s.cert, "-tls-key", s.key)
+	s.address = "https://" + s.gate.target.Load().(string)
+	trusted := s.client.Transport.(*http.Transport).TLSClientConfig
+	gets := func(account string, want int, serial int64) {
+		t.Helper()
+		s.client.CloseIdleConnections()
+		if status, _, body := s.ask(account, http.MethodGet, "/v1/quote?job_type=TASK&policy=AUTO", nil); status != want {
+			t.Errorf("%s gets %d, not %d: %.200s", account, status, want, body)
+		}
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.address, "https://"), trusted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if got := conn.ConnectionState().PeerCertificates[0].SerialNumber; got.Int64() != serial {
+			t.Errorf("certificate %v is shown, not %d", got, serial)
+		}
+	}
+	reread := func(says string) {
+		t.Helper()
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		p.said(says, 1)
+	}
+	gets("bob", http.StatusOK, 1)
+	s.write(s.tokens, fmt.Appendf(nil, "acme %x\n", hash([]byte("token-of-acme"))))
+	trusted.RootCAs.AddCert(s.certify(2))
+	reread("were read again, and are used")
+	gets("bob", http.StatusUnauthorized, 2)
+	gets("acme", http.StatusOK, 2)
+	s.write(s.tokens, []byte("acme\n"))
+	s.certify(3)
+	reread("were read again, and are not used")
+	gets("acme", http.StatusOK, 2)
+}
+
+// A coordinator that cannot know yet whether its store is its own is not ready,
+// and does not say where it is.
+func TestReadyOnceItServes(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t, "memdb")
+	d.store = "postgres:" + pgtest.Private(t, "fsync = off").DSN
+	_ = d.coordinator().stop(syscall.SIGTERM)
+	db, err := pgx.Connect(t.Context(), strings.TrimPrefix(d.store, "postgres:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.Background())
+	if _, err := db.Exec(t.Context(), "BEGIN; LOCK TABLE consign.docs IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "coordinator", "-listen", at, "-store", d.store, "-dir", filepath.Join(d.dir, "coordinator"))
+	ready := func() int {
+		t.Helper()
+		for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			resp, err := http.Get("http://" + at + "/readyz") //nolint:noctx
+			if err == nil {
+				_ = resp.Body.Close()
+				return resp.StatusCode
+			}
+			if time.Now().After(limit) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if status := ready(); status != http.StatusServiceUnavailable || strings.Contains(p.stderr.all(), "serving") {
+		t.Errorf("before the store has answered /readyz is %d:\n%s", status, p.stderr.tail())
+	}
+	if _, err := db.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	p.line("url ")
+	if status := ready(); status != http.StatusOK {
+		t.Errorf("after it /readyz is %d", status)
 	}
 }
 

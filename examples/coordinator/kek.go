@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
 	"time"
 
-	"github.com/consignq/consign"
 	"github.com/consignq/consign/vault"
 )
 
@@ -16,15 +14,11 @@ const retryKEK = time.Minute
 // kekFile is the file of the vault's key-encryption key.
 func kekFile(dir string) string { return filepath.Join(dir, "vault.kek") }
 
-// tendKEK rotates the key-encryption key as -rotate-kek says, once the queue
-// serves and then at intervals, and reads its file again when it is told to,
+// tendKEK rotates the key-encryption key as -rotate-kek says, at once and then
+// at intervals, and reads its file again when it is told to,
 // until ctx is done. What fails leaves all keys where they are, here and in the
 // file.
-func (o *options) tendKEK(ctx context.Context, queue *consign.Queue, keys *vault.Vault) {
-	// A queue whose store turns out to be another's ends before it answers this.
-	if _, err := queue.Submitter("").Explain(ctx, consign.JobID{}); errors.Is(err, consign.ErrClosed) || ctx.Err() != nil {
-		return
-	}
+func (o *options) tendKEK(ctx context.Context, reread <-chan struct{}, keys *vault.Vault) {
 	path := kekFile(o.dir)
 	var due <-chan time.Time // nil: never
 	if o.rotateKEK > 0 {
@@ -34,7 +28,7 @@ func (o *options) tendKEK(ctx context.Context, queue *consign.Queue, keys *vault
 		select {
 		case <-ctx.Done():
 			return
-		case <-o.reread:
+		case <-reread:
 			if err := keys.RekeyFromFile(ctx, path); err != nil {
 				o.log.Error("vault.kek was read again, and is not used: the keys of before are", "error", err)
 			} else {

@@ -4,7 +4,8 @@
 //	go run ./examples/coordinator -h
 //
 // Read it from here: main.go is the story, store.go and serve.go what it stands
-// on, kek.go what makes the vault forget, metrics.go what it tells of itself.
+// on, access.go who may come in, kek.go what makes the vault forget, metrics.go
+// what it tells of itself.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,7 +37,8 @@ them.
   coordinator -listen :8443 -tokens tokens -tls-cert cert.pem -tls-key key.pem -origin https://queue.example.com:8443
 
 It prints its public key: submitters need it to verify what they get. SIGTERM makes it take in no more, wait for what
-is under way, and end. SIGHUP makes it read vault.kek again, which several coordinators need to rotate it.`
+is under way, and end. SIGHUP makes it read -tokens, -tls-cert and -tls-key again, and vault.kek, which several coordinators
+need to rotate it.`
 
 type options struct {
 	listen, store, dir, tokens, cert, key, metrics string
@@ -46,6 +49,7 @@ type options struct {
 	origins, proxies                               cli.List
 	log                                            *slog.Logger
 	reread                                         <-chan os.Signal // SIGHUP
+	access                                         *access
 }
 
 func main() { cli.Main("coordinator", run) }
@@ -60,6 +64,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	o.reread = reread
 	if err := o.checkAccess(); err != nil {
+		return err
+	}
+	if o.access, err = o.openAccess(); err != nil {
 		return err
 	}
 	closeDir, err := cli.OpenDir(o.dir)
@@ -144,7 +151,14 @@ func parse(args []string) (o options, err error) {
 func (o *options) work(ctx context.Context, queue *consign.Queue, identity *sign.Identity, keys *vault.Vault, sender *webhook.Sender, m *metrics) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	handler, ws, err := o.handlers(ctx, queue, identity, sender)
+	var serves atomic.Bool
+	ready := func() error {
+		if !serves.Load() {
+			return errors.New("it starts")
+		}
+		return ctx.Err()
+	}
+	handler, ws, err := o.handlers(ready, queue, identity, sender)
 	if err != nil {
 		return err
 	}
@@ -155,12 +169,21 @@ func (o *options) work(ctx context.Context, queue *consign.Queue, identity *sign
 	var servers, helpers sync.WaitGroup
 	servers.Go(func() { cancel(s.serve()) })
 	helpers.Go(func() { _ = keys.Run(ctx) }) // ends with ctx alone
-	helpers.Go(func() { o.tendKEK(ctx, queue, keys) })
+	kek := make(chan struct{}, 1)
+	helpers.Go(func() { o.access.tend(ctx, kek) })
+	helpers.Go(func() {
+		// A queue whose store turns out to be another's ends before it answers this.
+		if _, err := queue.Submitter("").Explain(ctx, consign.JobID{}); errors.Is(err, consign.ErrClosed) || ctx.Err() != nil {
+			return
+		}
+		serves.Store(true)
+		o.greet(s, identity)
+		o.tendKEK(ctx, kek, keys)
+	})
 	if sender != nil {
 		helpers.Go(func() { _ = sender.Run(ctx) }) // likewise
 	}
 	helpers.Go(func() { <-ctx.Done(); o.log.Info("draining") })
-	o.greet(s, identity)
 	err = queue.Run(ctx)
 	cancel(err)
 	s.shutdown()

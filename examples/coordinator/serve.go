@@ -27,11 +27,6 @@ func (o *options) checkAccess() error {
 	if (o.cert == "") != (o.key == "") {
 		return cli.FieldError("tls-cert", "and -tls-key belong together", "give both, or none")
 	}
-	if o.cert != "" { // rather than at the first call
-		if _, err := tls.LoadX509KeyPair(o.cert, o.key); err != nil {
-			return cli.FieldError("tls-cert", "or -tls-key cannot be used: "+err.Error(), "name files in PEM: the certificate with its chain, and its key")
-		}
-	}
 	if o.rate < 0 || o.burst < 0 || o.rate > 0 && o.burst == 0 {
 		return cli.FieldError("rate", "or -burst is below what lets anything through", "give numbers above zero, or no -rate for no bound")
 	}
@@ -73,8 +68,8 @@ func (o *options) trustedProxies() (out []netip.Prefix, err error) {
 	return out, nil
 }
 
-// handlers are the queue over HTTP, ready until ctx is done, and over WebSocket.
-func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *sign.Identity, sender *webhook.Sender) (http.Handler, *websocket.Handler, error) {
+// handlers are the queue over HTTP, and over WebSocket.
+func (o *options) handlers(ready func() error, queue *consign.Queue, identity *sign.Identity, sender *webhook.Sender) (http.Handler, *websocket.Handler, error) {
 	quoteKey, err := identity.Derive("quotes") // quotes hold over a restart
 	if err != nil {
 		return nil, nil, err
@@ -83,7 +78,7 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 	if err != nil {
 		return nil, nil, err
 	}
-	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ctx.Err, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies,
+	c := longpoll.Config{Submitters: queue.Submitter, Workers: queue, Ready: ready, QuoteKey: quoteKey[:], Origins: o.origins, TrustedProxies: proxies,
 		Rate: o.rate, Burst: o.burst, Logger: o.log}
 	if sender != nil {
 		c.Webhooks = sender.Keys
@@ -94,9 +89,7 @@ func (o *options) handlers(ctx context.Context, queue *consign.Queue, identity *
 		}
 	}
 	if o.tokens != "" {
-		if c.Authenticator, err = longpoll.LoadTokens(o.tokens); err != nil {
-			return nil, nil, cli.FieldError("tokens", "cannot be read: "+err.Error(), "name a file with an account, a space, and the SHA-256 of its token in each line")
-		}
+		c.Authenticator = o.access
 	}
 	h, err := longpoll.NewHandler(c)
 	if err != nil {
@@ -131,6 +124,9 @@ func (o *options) listenAll(handler http.Handler, ws *websocket.Handler, m *metr
 	s := &servers{o: o, ws: ws,
 		queue:   http.Server{Handler: m.counting(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute},
 		metrics: http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute},
+	}
+	if o.cert != "" {
+		s.queue.TLSConfig = &tls.Config{GetCertificate: o.access.certificate, MinVersion: tls.VersionTLS12}
 	}
 	var err error
 	if s.ln, err = net.Listen("tcp", o.listen); err != nil {
@@ -172,7 +168,7 @@ func (s *servers) serve() error {
 	var group sync.WaitGroup
 	group.Go(func() {
 		if s.o.cert != "" {
-			errs <- s.queue.ServeTLS(s.ln, s.o.cert, s.o.key)
+			errs <- s.queue.ServeTLS(s.ln, "", "")
 		} else {
 			errs <- s.queue.Serve(s.ln)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -69,7 +68,10 @@ func TestHosts(t *testing.T) {
 		{options{origins: []string{"https://queue.example.com:8443"}}, "evil.example.com", true},
 		{options{tokens: tokens}, "evil.example.com", false},
 	} {
-		pages, sockets, err := c.o.handlers(context.Background(), queue, sign.Generate(), nil)
+		if c.o.access, err = c.o.openAccess(); err != nil {
+			t.Fatal(err)
+		}
+		pages, sockets, err := c.o.handlers(t.Context().Err, queue, sign.Generate(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
