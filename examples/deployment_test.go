@@ -74,6 +74,50 @@ func texts(t *testing.T) (all []string) {
 	return all
 }
 
+// A batch that is sent again does what is left of it, and keeps the results that
+// it has: nobody else has them.
+func TestBatchAgain(t *testing.T) {
+	t.Parallel()
+	d := newDeployment(t, "memdb")
+	d.coordinator()
+	d.worker("worker-1", "-slots", "2")
+	file, results := filepath.Join(d.dir, "again.jsonl"), filepath.Join(d.dir, "results.jsonl")
+	var lines []string
+	type ended struct {
+		ID     consign.JobID `json:"job_id"`
+		Result string        `json:"result"`
+		Before bool          `json:"acknowledged_before"`
+	}
+	for _, more := range []int{3, 2} {
+		for range more {
+			lines = append(lines, fmt.Sprintf(`{"id":"%s","task":"classify","text":"The goal came late."}`, consign.NewJobID()))
+		}
+		if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := d.submit("-batch", file, "-result", results)
+		if _, err := p.wait(); err != nil {
+			t.Fatalf("%v\n%s", err, p.stderr.tail())
+		}
+	}
+	got, before := map[consign.JobID]int{}, 0
+	for _, text := range strings.Split(strings.TrimSpace(string(read(t, results))), "\n") {
+		var e ended
+		if err := json.Unmarshal([]byte(text), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Before {
+			before++
+		}
+		if e.Result != "" {
+			got[e.ID]++
+		}
+	}
+	if len(got) != 5 || before != 3 {
+		t.Errorf("results of %d of 5 jobs, and %d of 3 are said to have been done before:\n%s", len(got), before, read(t, results))
+	}
+}
+
 // batch runs three tasks on each text, calls amid when a few have ended, and
 // checks that each has its result and its receipt.
 func (d *deployment) batch(name string, amid func()) {

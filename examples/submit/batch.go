@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/consignq/consign"
@@ -23,6 +24,7 @@ type ended struct {
 	Line         int              `json:"line"`
 	ID           consign.JobID    `json:"job_id"`
 	Verified     bool             `json:"verified"`
+	Before       bool             `json:"acknowledged_before,omitempty"`
 	Worker       string           `json:"worker_id,omitempty"`
 	Attempts     int              `json:"attempts,omitempty"`
 	Result       string           `json:"result,omitempty"`
@@ -33,45 +35,34 @@ type ended struct {
 
 // runBatch runs the jobs of a file.
 func (q *queue) runBatch(ctx context.Context, o options, requests []consign.SubmitRequest) error {
-	out, err := newBatchOutput(o)
+	out, err := newBatchOutput(o, len(requests))
 	if err != nil {
 		return err
 	}
-	var (
-		group    sync.WaitGroup
-		next     = make(chan int)
-		results  = make(chan ended)
-		verified int
-	)
+	var group sync.WaitGroup
+	next := make(chan int)
 	for range min(atOnce, len(requests)) {
 		group.Go(func() {
 			for i := range next {
-				results <- q.runLine(ctx, i+1, requests[i])
+				e := q.runLine(ctx, i+1, requests[i])
+				err := out.add(e)
+				if err == nil && e.Verified { // its result is in the file: its keys may go
+					err = q.Acknowledge(ctx, e.ID)
+				}
+				out.failed(err)
 			}
 		})
 	}
-	go func() {
-		for i := range requests {
-			next <- i
-		}
-		close(next)
-		group.Wait()
-		close(results)
-	}()
-	done := 0
-	for e := range results {
-		if failed := out.add(ctx, q, e); err == nil {
-			err = failed
-		}
-		if e.Verified {
-			verified++
-		}
-		if done++; out.terminal {
-			cli.Bar(done, len(requests), fmt.Sprintf("%d verified", verified))
-		}
+	for i := range requests {
+		next <- i
 	}
-	fmt.Fprintf(os.Stderr, "%d of %d jobs have a verified result\n", verified, len(requests))
-	if err = errors.Join(err, out.close()); err == nil && verified < len(requests) {
+	close(next)
+	group.Wait()
+	fmt.Fprintf(os.Stderr, "%d of %d jobs have a verified result\n", out.verified, len(requests))
+	if out.before > 0 {
+		fmt.Fprintf(os.Stderr, "%d more were done and acknowledged before\n", out.before)
+	}
+	if err = errors.Join(out.err, out.close()); err == nil && out.verified+out.before < len(requests) {
 		err = errors.New("not every job has a verified result; give the lines an id, and the same file takes up what was begun")
 	}
 	return err
@@ -117,6 +108,12 @@ func (q *queue) runLine(ctx context.Context, n int, r consign.SubmitRequest) end
 	if !res.Worker.IsZero() {
 		e.Worker = res.Worker.String()
 	}
+	if errors.Is(err, consign.ErrConflict) { // sealed again it is another payload
+		if job, err := q.Get(ctx, r.ID); err == nil && job.Acknowledged {
+			e.Before, e.Error = true, "the job was "+job.State.String()+" and acknowledged before: what came of it was printed then"
+			return e
+		}
+	}
 	if err != nil {
 		e.Error = err.Error()
 		if last := q.lastWord(ctx, r.ID, err); last != "" {
@@ -154,50 +151,84 @@ func (q *queue) lastWord(ctx context.Context, id consign.JobID, err error) (last
 type batchOutput struct {
 	results, receipts *os.File // receipts may be nil
 	terminal          bool
+	jobs              int
+
+	mu                     sync.Mutex
+	done, verified, before int
+	err                    error
 }
 
-func newBatchOutput(o options) (*batchOutput, error) {
-	b := &batchOutput{results: os.Stdout, terminal: cli.IsTerminal(os.Stderr)}
+// newBatchOutput adds to files that are there: what was acknowledged is nowhere
+// else.
+func newBatchOutput(o options, jobs int) (*batchOutput, error) {
+	b := &batchOutput{results: os.Stdout, terminal: cli.IsTerminal(os.Stderr), jobs: jobs}
 	var err error
 	if o.resultFile != "" {
-		b.results, err = os.Create(o.resultFile)
+		b.results, err = appendTo(o.resultFile)
 	}
 	if o.receiptFile != "" && err == nil {
-		b.receipts, err = os.Create(o.receiptFile)
+		b.receipts, err = appendTo(o.receiptFile)
 	}
 	return b, err
 }
 
-// add prints what came of a job, and then lets go of its keys.
-func (b *batchOutput) add(ctx context.Context, q *queue, e ended) error {
+func appendTo(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666) //nolint:gosec // as the umask has it
+}
+
+// add prints what came of a job. It returns once files have it.
+func (b *batchOutput) add(e ended) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	receipt := e.Receipt
 	e.Receipt = nil
-	if err := json.NewEncoder(b.results).Encode(e); err != nil {
+	if err := b.write(b.results, e); err != nil {
 		return err
 	}
-	if !b.terminal {
+	if b.done++; e.Verified {
+		b.verified++
+	}
+	if e.Before {
+		b.before++
+	}
+	if b.terminal {
+		cli.Bar(b.done, b.jobs, fmt.Sprintf("%d verified", b.verified))
+	} else {
 		verdict := "verified"
 		if !e.Verified {
 			verdict = "NOT verified: " + cli.Printable(e.Error)
 		}
 		fmt.Fprintf(os.Stderr, "line %d, job %s: %s\n", e.Line, e.ID, verdict)
 	}
-	if b.receipts != nil && e.Verified {
-		if err := json.NewEncoder(b.receipts).Encode(ended{Line: e.Line, ID: e.ID, Verified: true, Receipt: receipt}); err != nil {
-			return err
-		}
-	}
-	if !e.Verified {
+	if b.receipts == nil || !e.Verified {
 		return nil
 	}
-	return q.Acknowledge(ctx, e.ID)
+	return b.write(b.receipts, ended{Line: e.Line, ID: e.ID, Verified: true, Receipt: receipt})
+}
+
+func (b *batchOutput) write(f *os.File, e ended) error {
+	if err := json.NewEncoder(f).Encode(e); err != nil || f == os.Stdout {
+		return err
+	}
+	if err := f.Sync(); !errors.Is(err, syscall.EINVAL) { // which a pipe says
+		return err
+	}
+	return nil
+}
+
+func (b *batchOutput) failed(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.err = err
+	}
 }
 
 func (b *batchOutput) close() error {
 	var errs []error
 	for _, f := range []*os.File{b.results, b.receipts} {
 		if f != nil && f != os.Stdout {
-			errs = append(errs, f.Sync(), f.Close())
+			errs = append(errs, f.Close())
 		}
 	}
 	return errors.Join(errs...)
