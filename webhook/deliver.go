@@ -35,6 +35,9 @@ type MessageData struct {
 // errOver ends a delivery before its schedule does.
 var errOver = errors.New("webhook: over")
 
+// errStore: the store failed, which says nothing of who is to be told.
+var errStore = errors.New("webhook: store")
+
 // docGone is the kind of a document about a URL that answered 410, by account
 // and URL. It is kept for goneFor, as URLs that are never named again would
 // fill the store, and looked at every goneLook.
@@ -86,8 +89,8 @@ func (s *Sender) deliver(ctx context.Context, d consign.Delivery, taken consign.
 		log = log.With("host", host(target)) // a path or a query may be a secret
 		outcome = s.try(ctx, d, target)
 	}
-	if ctx.Err() != nil {
-		return // nobody knows what came of it: it is tried again
+	if ctx.Err() != nil || errors.Is(outcome, errStore) {
+		return // nobody knows what came of it, or it was not tried: it is tried again
 	}
 	docs := []consign.Doc{remove(taken)}
 	switch {
@@ -112,7 +115,7 @@ func (s *Sender) deliver(ctx context.Context, d consign.Delivery, taken consign.
 func (s *Sender) hook(ctx context.Context, d *consign.Delivery) (doc consign.Doc, url string, err error) {
 	doc, err = s.cfg.Store.Doc(ctx, consign.DocHook, d.Hook())
 	if err != nil {
-		return doc, "", err
+		return doc, "", fmt.Errorf("%w: %w", errStore, err)
 	}
 	var h consign.Hook
 	if doc.Version == 0 || json.Unmarshal(doc.Body, &h) != nil {
@@ -133,7 +136,7 @@ func host(target string) string {
 func (s *Sender) try(ctx context.Context, d consign.Delivery, target string) error {
 	before, err := s.cfg.Store.Doc(ctx, docGone, goneKey(d.Account, target))
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errStore, err)
 	}
 	if before.Version > 0 {
 		return fmt.Errorf("%w: the URL answered 410 Gone before", errOver)
@@ -156,7 +159,7 @@ func (s *Sender) try(ctx context.Context, d consign.Delivery, target string) err
 		}
 		err = s.write(ctx, consign.Doc{Kind: docGone, Key: goneKey(d.Account, target), Version: 1, Body: note})
 		if err != nil && !errors.Is(err, consign.ErrVersion) {
-			return err
+			return fmt.Errorf("%w: %w", errStore, err)
 		}
 		return fmt.Errorf("%w: the URL answers 410 Gone, and is not called for %v", errOver, goneFor)
 	case status < 200 || status > 299:

@@ -128,6 +128,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	close(atOnce)
 	var forgot time.Time
 	var turn <-chan struct{} // nil while no account is behind
+	failing := false         // and it was logged
 	for {
 		var failed error
 		select {
@@ -145,9 +146,14 @@ func (s *Sender) Run(ctx context.Context) error {
 		more, err := r.goOn(ctx)
 		if failed = errors.Join(failed, err); failed != nil {
 			r.swept = time.Time{} // the next sweep is one of all
-			if ctx.Err() == nil {
-				s.cfg.Logger.Warn("webhook: the outbox cannot be read or written, trying on", "error", failed)
-			}
+		}
+		switch {
+		case failed != nil && !failing && ctx.Err() == nil:
+			s.cfg.Logger.Warn("webhook: the outbox cannot be read or written, trying on", "error", failed)
+			failing = true
+		case failed == nil && failing:
+			s.cfg.Logger.Info("webhook: the outbox can be read and written again")
+			failing = false
 		}
 		switch {
 		case more:
