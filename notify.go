@@ -2,6 +2,7 @@ package consign
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -81,8 +82,23 @@ func (q *Queue) hinted(h Hint) {
 // lookAtLanes tells the engine which lanes have tickets. What cannot be read
 // is read again soon, here as below.
 func (q *Queue) lookAtLanes(ctx context.Context) {
-	if heads, err := q.config.Store.Lanes(ctx); err == nil {
+	heads, err := q.config.Store.Lanes(ctx)
+	q.answers(ctx, err)
+	if err == nil {
 		q.inbox.push(inLanes{heads})
+	}
+}
+
+// answers logs when the store stops answering, and when it does again: while no
+// call is under way nobody else would hear of it.
+func (q *Queue) answers(ctx context.Context, err error) {
+	switch {
+	case err != nil && q.silent.IsZero() && !errors.Is(ctx.Err(), context.Canceled):
+		q.silent = time.Now()
+		q.config.Logger.Error("consign: the store does not answer, and is asked again", "error", err)
+	case err == nil && !q.silent.IsZero():
+		q.config.Logger.Info("consign: the store answers again", "after", time.Since(q.silent).Round(time.Millisecond))
+		q.silent = time.Time{}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -405,6 +406,40 @@ func TestUnreadablePairingIsLogged(t *testing.T) {
 		stop()
 		if !strings.Contains(log.String(), "acme/worker") {
 			t.Errorf("the log does not name the pairing: %q", log.String())
+		}
+	})
+}
+
+// deaf is a store that does not say which lanes there are, for a while.
+type deaf struct {
+	consign.Store
+	fails atomic.Bool
+}
+
+func (d *deaf) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
+	if d.fails.Load() {
+		return nil, errors.New("deaf")
+	}
+	return d.Store.Lanes(ctx)
+}
+
+// A store that does not answer is told of once, and once it answers again, also
+// where nobody calls. A queue that ends tells nothing.
+func TestSilentStoreIsLoggedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log bytes.Buffer
+		store := &deaf{Store: memdb.New()}
+		_, stop := startQueueStop(t, consign.Config{Store: store, Identity: seededIdentity(9), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		for range 2 {
+			time.Sleep(time.Minute)
+			store.fails.Store(true)
+			time.Sleep(time.Minute)
+			store.fails.Store(false)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		if lost, again := strings.Count(log.String(), "does not answer"), strings.Count(log.String(), "answers again"); lost != 2 || again != 2 {
+			t.Errorf("it is logged %d times that the store falls silent twice, and %d times that it answers again:\n%s", lost, again, log.String())
 		}
 	})
 }

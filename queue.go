@@ -35,6 +35,7 @@ type Queue struct {
 	staffed  atomic.Bool              // there are workers
 	vaults   atomic.Pointer[[]string] // the vault's names, as it last said them
 	nudge    chan struct{}            // receives when others are said to have queued jobs
+	silent   time.Time                // since when the store does not answer; zero: it does. follow's own
 
 	admin        sync.Mutex        // held while a pairing or pause is written and passed on
 	administered int64             // the adminCounter of what the engine was told
