@@ -240,6 +240,78 @@ func TestManySlotsOverABadNetwork(t *testing.T) {
 	}
 }
 
+// desk is an office with jobs.
+type desk struct {
+	office
+	jobs    chan consign.Assignment
+	waiting atomic.Int64
+}
+
+func (d *desk) Register(context.Context, consign.Registration) (consign.Session, error) {
+	return d, nil
+}
+
+func (d *desk) Claim(ctx context.Context) (consign.Assignment, error) {
+	d.waiting.Add(1)
+	defer d.waiting.Add(-1)
+	select {
+	case a := <-d.jobs:
+		return a, nil
+	case <-ctx.Done():
+		return consign.Assignment{}, ctx.Err()
+	}
+}
+
+// firstPollLost is a network that loses the first poll, when it is told to.
+type firstPollLost struct {
+	http.RoundTripper
+	polls atomic.Int64
+	now   chan struct{}
+}
+
+func (f *firstPollLost) RoundTrip(r *http.Request) (*http.Response, error) {
+	if path.Base(r.URL.Path) == "claims" && f.polls.Add(1) == 1 {
+		<-f.now
+		return nil, errors.New("lost")
+	}
+	return f.RoundTripper.RoundTrip(r)
+}
+
+// A poll that is lost ends no call that the next poll asks for already.
+func TestLostPollBesideAnother(t *testing.T) {
+	d := &desk{jobs: make(chan consign.Assignment)}
+	network := &firstPollLost{RoundTripper: http.DefaultTransport, now: make(chan struct{})}
+	url := serve(t, longpoll.Config{Workers: d, Logger: slog.New(slog.DiscardHandler)})
+	_, workers, err := longpoll.Dial(longpoll.DialConfig{URL: url, Client: &http.Client{Transport: network}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := register(t, workers, sign.Generate(), 2)
+	errs := make(chan error, 2)
+	for n := range int64(2) {
+		go func() { _, err := s.Claim(t.Context()); errs <- err }()
+		for network.polls.Load() <= n {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for d.waiting.Load() < 2 { // the second poll has asked for both
+		time.Sleep(time.Millisecond)
+	}
+	close(network.now)
+	for i := range byte(2) {
+		select {
+		case err := <-errs:
+			t.Fatalf("a claim ended before there was a job: %v", err)
+		case d.jobs <- consign.Assignment{Job: consign.JobID{i + 1}, Claim: consign.ClaimID{i + 1}}:
+		}
+	}
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Errorf("a claim: %v", err)
+		}
+	}
+}
+
 // TestWrongHost: a queue for this machine is not there for a page that calls it
 // by a name of its own.
 func TestWrongHost(t *testing.T) {
