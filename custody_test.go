@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +238,54 @@ func TestTransitIsIdempotent(t *testing.T) {
 			t.Errorf("once more: %v", err)
 		}
 	})
+}
+
+// A bare payload whose ID is taken is refused before the vault keeps a key of it,
+// which nobody would ask to be destroyed.
+func TestNoKeyForATakenID(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := t.Context()
+		keys, err := vault.NewMemory(vault.Config{})
+		check(t, err)
+		v := &sealing{Vault: keys}
+		q := startQueue(t, consign.Config{Vault: v, Identity: seededIdentity(1), AckRetention: time.Minute})
+		acme := q.Submitter("acme")
+		transit := consign.SubmitRequest{ID: consign.NewJobID(), Kind: consign.KindTask, Payload: []byte(secret), Custody: consign.CustodyTransit}
+		plain := transit
+		plain.ID, plain.Custody = consign.NewJobID(), consign.CustodyPlain
+		for _, r := range []consign.SubmitRequest{transit, plain} {
+			_, err := acme.Submit(ctx, r)
+			check(t, err)
+		}
+		plain.Custody = consign.CustodyTransit
+		refused := func(what string, sub consign.SubmitterAPI, r consign.SubmitRequest, want error) {
+			t.Helper()
+			if _, err := sub.Submit(ctx, r); !errors.Is(err, want) || v.seals.Load() != 1 {
+				t.Errorf("%s: %v, and %d keys were made", what, err, v.seals.Load())
+			}
+		}
+		refused("another account", q.Submitter("other"), transit, consign.ErrIDTaken)
+		refused("another custody", acme, plain, consign.ErrConflict)
+		_, err = acme.Cancel(ctx, transit.ID)
+		check(t, err)
+		check(t, acme.Acknowledge(ctx, transit.ID))
+		time.Sleep(time.Hour)
+		if _, err := acme.Get(ctx, transit.ID); !errors.Is(err, consign.ErrNotFound) {
+			t.Fatalf("it is not forgotten: %v", err)
+		}
+		refused("forgotten", acme, transit, consign.ErrConflict)
+	})
+}
+
+// sealing counts what a vault seals.
+type sealing struct {
+	consign.Vault
+	seals atomic.Int64
+}
+
+func (v *sealing) Seal(ctx context.Context, r consign.SealRequest) (consign.SealedPayload, error) {
+	v.seals.Add(1)
+	return v.Vault.Seal(ctx, r)
 }
 
 // Two of the same bare payload at one moment, as where a coordinator was killed

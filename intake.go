@@ -96,14 +96,20 @@ func (q *Queue) accountHash(account string, job JobID) ([32]byte, error) {
 }
 
 // sealedBefore returns what is stored of a job of this account, with that ID
-// and payload; nil if there is none.
+// and payload; nil if there is none. A job that will be refused since its ID is
+// taken is refused here, before the vault keeps a key of it.
 func (s *submitter) sealedBefore(ctx context.Context, spec *Spec) (*SealedPayload, error) {
-	job, err := s.job(ctx, spec.ID)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil || job.Custody != CustodyTransit {
+	jobs, err := s.q.config.Store.Jobs(ctx, []JobID{spec.ID})
+	if err != nil || jobs[0] == nil {
 		return nil, err
+	}
+	switch job := jobs[0]; {
+	case job.Account != s.account:
+		return nil, ErrIDTaken
+	case job.Purged:
+		return nil, fmt.Errorf("%w: job %s was submitted before, has ended, and is forgotten; choose a new ID", ErrConflict, spec.ID)
+	case job.Custody != CustodyTransit:
+		return nil, fmt.Errorf("%w: job %s was submitted in the custody %s; choose a new ID", ErrConflict, spec.ID, job.Custody)
 	}
 	specs, err := s.q.config.Store.Specs(ctx, []JobID{spec.ID})
 	if err != nil || specs[0] == nil {
