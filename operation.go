@@ -162,7 +162,7 @@ func (e *engine) decideSubmit(ent *entry, o *op) (done bool, err error) {
 		case there.Account != o.account:
 			return true, ErrIDTaken
 		case there.InputHash != o.draft.InputHash:
-			return true, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, o.id)
+			return true, fmt.Errorf("%w: job %s is %s, and was submitted with another payload, as the same one is when it is sealed again: get that job, or choose a new ID for another", ErrConflict, o.id, there.State)
 		case laneWithVault(there.Lane, "") != laneWithVault(o.draft.Lane, "") || there.Custody != o.draft.Custody:
 			return true, fmt.Errorf("%w: job %s was submitted with the same payload and other wishes (%s); choose a new ID", ErrConflict, o.id, there.Lane)
 		}

@@ -313,7 +313,7 @@ func (k *Keyring) job(id consign.JobID) (*openJob, error) {
 	data, err := k.shelf.read(jobName(id))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: job %s", ErrNoKeys, id)
+		return nil, fmt.Errorf("%w: job %s: it was sealed elsewhere, acknowledged, or is plain, and then Wait and Verify get its result", ErrNoKeys, id)
 	case err != nil:
 		return nil, fmt.Errorf("client: keyring: job %s: %w", id, err)
 	}
