@@ -25,7 +25,7 @@ func (in inRegister) apply(e *engine) {
 		e.workers[w.ID] = w
 	}
 	w.operator = in.record.Operator
-	w.standing = in.record.Standing.State()
+	w.standing, w.why = in.record.Standing.State(), in.record.Reason
 	w.Capabilities = in.caps
 	w.FreeSlots = in.caps.Slots
 	e.beat(w)
@@ -124,7 +124,7 @@ func (e *engine) reclaim(wt *waiter) {
 		return
 	}
 	if w.standing.barred() {
-		err := fmt.Errorf("%w: its standing is %s until it is reviewed", ErrRemoved, w.standing)
+		err := fmt.Errorf("%w: its standing is %s until it is reviewed: %s", ErrRemoved, w.standing, firstOf(w.why, "by the queue's owner"))
 		e.out.replies = append(e.out.replies, reply{call: wt.call, err: err})
 		return
 	}
@@ -417,7 +417,7 @@ func (e *engine) workerChanged(d Doc) {
 	if w == nil {
 		return
 	}
-	w.standing = r.Standing.State()
+	w.standing, w.why = r.Standing.State(), r.Reason
 	if w.standing.barred() {
 		e.matchWorker(w) // which refuses its blocked claims
 	}

@@ -87,6 +87,7 @@ type worker struct {
 	operator string
 	class    *class
 	standing StandingState
+	why      string  // of its standing
 	seen     Instant // last heartbeat
 	uptime   uptime
 	waits    []*waiter // claims that wait, longest first

@@ -50,12 +50,12 @@ func TestReview(t *testing.T) {
 		if err != nil || record.Standing.State() != consign.StandingRemoved {
 			t.Fatalf("%+v, %v", record, err)
 		}
-		if err := inTime(time.Millisecond, waiting); !errors.Is(err, consign.ErrRemoved) {
+		if err := inTime(time.Millisecond, waiting); !errors.Is(err, consign.ErrRemoved) || !strings.Contains(err.Error(), "its key was stolen") {
 			t.Errorf("its claim that waits: %v", err)
 		}
 		time.Sleep(time.Second + time.Millisecond) // the other queue looks
 		for q, s := range at {
-			if err := p.takes(q, s); !errors.Is(err, consign.ErrRemoved) {
+			if err := p.takes(q, s); !errors.Is(err, consign.ErrRemoved) || !strings.Contains(err.Error(), "its key was stolen") {
 				t.Errorf("it claims: %v", err)
 			}
 			if err := register(t, q, id); !errors.Is(err, consign.ErrRemoved) || !strings.Contains(err.Error(), "its key was stolen") {
