@@ -64,7 +64,7 @@ func (s *submitter) seal(ctx context.Context, draft *Job, spec *Spec) error {
 		sealed, err = s.sealFresh(ctx, spec)
 	}
 	if err != nil {
-		return fmt.Errorf("consign: job %s: vault: %w", spec.ID, err)
+		return err
 	}
 	spec.Header, spec.Payload = sealed.Header, sealed.Payload
 	draft.InputHash = InputHash(sealed.Header, sealed.Payload)
@@ -78,7 +78,10 @@ func (s *submitter) sealFresh(ctx context.Context, spec *Spec) (*SealedPayload, 
 	}
 	sealed, err := s.q.config.Vault.Seal(ctx, SealRequest{Queue: s.q.id, Job: spec.ID, Submitter: submitter, Kind: spec.Kind, Model: spec.Model,
 		Privacy: spec.Privacy, Comparator: spec.Comparator, ClientKey: spec.ClientKey, Payload: spec.Payload})
-	return &sealed, err
+	if err != nil {
+		return nil, fmt.Errorf("consign: job %s: vault: %w", spec.ID, err)
+	}
+	return &sealed, nil
 }
 
 // accountHash names an account in the header of a PUBLIC job, with a salt that
@@ -121,7 +124,7 @@ func (s *submitter) sealedBefore(ctx context.Context, spec *Spec) (*SealedPayloa
 	case errors.Is(err, ErrKeyGone):
 		return nil, fmt.Errorf("%w: job %s was submitted and acknowledged before; choose a new ID", ErrConflict, spec.ID)
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("consign: job %s: vault: %w", spec.ID, err)
 	case !bytes.Equal(plain, spec.Payload):
 		return nil, fmt.Errorf("%w: job %s was submitted with another payload; choose a new ID", ErrConflict, spec.ID)
 	}
