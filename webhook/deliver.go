@@ -89,11 +89,14 @@ func (s *Sender) deliver(ctx context.Context, d consign.Delivery, taken consign.
 		log = log.With("host", host(target)) // a path or a query may be a secret
 		outcome = s.try(ctx, d, target)
 	}
-	if ctx.Err() != nil || errors.Is(outcome, errStore) {
-		return // nobody knows what came of it, or it was not tried: it is tried again
+	if ctx.Err() != nil {
+		return // nobody knows what came of it: it is tried again
 	}
 	docs := []consign.Doc{remove(taken)}
 	switch {
+	case errors.Is(outcome, errStore): // which is no try
+		d.Tries--
+		docs = append(docs, entry(d, s.now().Add(grace)))
 	case outcome == nil || errors.Is(outcome, errOver) || d.Tries >= len(s.cfg.Schedule):
 		if outcome != nil {
 			log.Error("webhook: given up", "error", outcome)

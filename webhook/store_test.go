@@ -59,7 +59,10 @@ func TestStoreFailsAtTheLastTry(t *testing.T) {
 					rest(time.Minute)
 				}
 				store.fails.Store(true)
-				rest(defaultSchedule[len(defaultSchedule)-1] + 10*time.Second)
+				rest(defaultSchedule[len(defaultSchedule)-1] + time.Hour)
+				if n := tries(t, s); n != len(defaultSchedule)-1 {
+					t.Errorf("%s: after an hour of failures %d tries are counted", kind, n)
+				}
 				store.fails.Store(false)
 				rest(time.Minute)
 				if n := calls.Load(); n != int64(len(defaultSchedule)) || s.left(t) != 0 {
@@ -68,6 +71,17 @@ func TestStoreFailsAtTheLastTry(t *testing.T) {
 			})
 		})
 	}
+}
+
+// tries is how many are counted of the only message.
+func tries(t *testing.T, s *outbox) int {
+	t.Helper()
+	docs, err := s.Store.Docs(context.Background(), consign.DocWebhook, "", 2)
+	if err != nil || len(docs) != 1 {
+		t.Fatal(docs, err)
+	}
+	d, _ := read(docs[0])
+	return d.Tries
 }
 
 // A store that fails is told of once, and once it works again.
