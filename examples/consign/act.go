@@ -176,7 +176,11 @@ func (t *tool) purge(ctx context.Context) error {
 	seen := make(map[consign.JobID]bool)
 	err := t.withQueue(ctx, consign.Config{}, func(*consign.Queue) error {
 		for {
-			due, _, err := t.store.Due(ctx, consign.At(time.Now()), 1000)
+			now, err := t.now(ctx)
+			if err != nil {
+				return err
+			}
+			due, _, err := t.store.Due(ctx, now, 1000)
 			if err != nil || len(due) == 0 {
 				return err
 			}
@@ -206,6 +210,14 @@ func (t *tool) purge(ctx context.Context) error {
 		what += "; keys of sealed jobs wait for a coordinator with the vault, to be destroyed"
 	}
 	return t.say(what)
+}
+
+// now is the time by which the queue goes.
+func (t *tool) now(ctx context.Context) (consign.Instant, error) {
+	if clock, own := t.store.(consign.Clock); own {
+		return clock.Now(ctx)
+	}
+	return consign.At(time.Now()), nil
 }
 
 // purged counts those of the jobs of which a tombstone, or nothing, is left.

@@ -224,6 +224,39 @@ func TestPurge(t *testing.T) {
 	})
 }
 
+// late is a store whose clock is an hour behind this machine's.
+type late struct{ consign.Store }
+
+func (late) Now(context.Context) (consign.Instant, error) {
+	return consign.At(time.Now().Add(-time.Hour)), nil
+}
+
+// What is due is so by the store's clock: this machine's may be ahead.
+func TestPurgeByTheStoresClock(t *testing.T) {
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "queue.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	var out bytes.Buffer
+	tool := &tool{store: late{store}, out: &out}
+	id := consign.NewJobID()
+	err = tool.withQueue(t.Context(), consign.Config{Retention: 30 * time.Minute}, func(q *consign.Queue) error {
+		acme := q.Submitter("acme")
+		_, err := acme.Submit(t.Context(), consign.SubmitRequest{ID: id, Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain})
+		_, e := acme.Cancel(t.Context(), id)
+		return errors.Join(err, e)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := tool.purge(ctx); err != nil || !strings.HasPrefix(out.String(), "0 jobs were due") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
 // What is exported is all there is, and its receipt holds; the identity of
 // another queue signs nothing.
 func TestExport(t *testing.T) {

@@ -124,10 +124,14 @@ func (t *tool) why(ctx context.Context, job *consign.Job) (why string, err error
 	if job.Purged {
 		return "it is past its retention: only that it was there is kept", nil
 	}
+	now, err := t.now(ctx)
+	if err != nil {
+		return "", err
+	}
 	err = t.withQueue(ctx, consign.Config{}, func(q *consign.Queue) error {
 		x, err := q.Submitter(job.Account).Explain(ctx, job.ID)
 		why = x.Reason
-		if err == nil && x.State == consign.StateQueued && !x.Paused && job.ReadyAt <= consign.At(time.Now()) {
+		if err == nil && x.State == consign.StateQueued && !x.Paused && job.ReadyAt <= now {
 			why = "it waits for a worker that can run it; which workers are connected its coordinator knows, and says at /v1/jobs/" + job.ID.String() + "/explain to its submitter"
 		}
 		return err
