@@ -45,11 +45,16 @@ func (s *outbox) Apply(ctx context.Context, changes []consign.Change) ([]error, 
 // put adds a delivery of an account that is due at a time.
 func (s *outbox) put(t *testing.T, account, url string, due time.Time) {
 	t.Helper()
+	s.putTried(t, account, url, due, 0)
+}
+
+func (s *outbox) putTried(t *testing.T, account, url string, due time.Time, tries int) {
+	t.Helper()
 	body, err := json.Marshal(consign.Hook{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := consign.Delivery{Job: consign.NewJobID(), Account: account, Since: consign.At(due), Created: 1, State: "completed"}
+	d := consign.Delivery{Job: consign.NewJobID(), Account: account, Since: consign.At(due), Created: 1, State: "completed", Tries: tries}
 	hook := consign.Doc{Kind: consign.DocHook, Key: d.Hook(), Version: 1, Body: body}
 	if errs, err := s.Store.Apply(context.Background(), []consign.Change{{ID: consign.ChangeID(consign.NewClaimID()), Docs: []consign.Doc{hook, entry(d, due)}}}); err != nil || errs[0] != nil {
 		t.Fatal(err, errs)
