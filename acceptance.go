@@ -16,6 +16,7 @@ const AcceptanceFormat = "consign/acceptance/v1"
 // Custody says who could read a job's payload.
 type Custody string
 
+// The custodies.
 const (
 	// CustodySealed: only workers that the submitter pinned. The coordinator
 	// can never read it.

@@ -83,7 +83,7 @@ type Kind struct {
 	Comparator string
 }
 
-// The kinds of the seeds.
+// The names of the DefaultKinds.
 const (
 	KindInference = "LLM_INFER"
 	KindTask      = "TASK"

@@ -39,11 +39,11 @@ func ForeignWorkerID(publicKey []byte) WorkerID {
 }
 
 // RegisterForeign opens a session for whoever says that the ed25519 key, in
-// hexadecimal or base64, is theirs: let such workers in only where that is meant. The session takes
-// completions whose Record is a ForeignReceipt as JSON, verified with that key,
-// and is never given a job whose payload is not CustodyPlain. Let no one but
-// the connection that it was opened for use it: its claims are fenced by
-// nothing else.
+// hexadecimal or base64, is theirs: let such workers in only where that is
+// meant. The session takes completions whose Record is a ForeignReceipt as
+// JSON, verified with that key, and is never given a job whose payload is not
+// CustodyPlain. Let no one but the connection that it was opened for use it:
+// its claims are fenced by nothing else.
 //
 // It returns a *FieldError for a bad key or bad capabilities, and for a queue
 // without receipts, and ErrRemoved for a worker that may not work here.

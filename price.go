@@ -45,7 +45,7 @@ type PriceRow struct {
 // that none matches is free.
 type PriceTable []PriceRow
 
-// Price looks a job up.
+// Price returns what a job costs.
 func (t PriceTable) Price(kind string, policy Policy, tier Tier) Price {
 	for _, row := range t {
 		if (row.Kind == "" || row.Kind == kind) && (row.Policy == PolicyAuto || row.Policy == policy) && (row.Tier == 0 || row.Tier == tier) {

@@ -110,6 +110,45 @@ func TestReadmeProgram(t *testing.T) {
 	}
 }
 
+// TestMap: ARCHITECTURE.md says what each file of the root and each package of
+// this module is for, and names none that is gone.
+func TestMap(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "## The map")
+	text, _, _ = strings.Cut(text, "## A job's way")
+	var there []string
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			there = append(there, file)
+		}
+	}
+	for _, p := range list(t, "./...") {
+		if name := inModule(p.ImportPath); name != "." {
+			there = append(there, name)
+		}
+	}
+	if len(there) < 60 {
+		t.Fatalf("only %d files and packages found", len(there))
+	}
+	for _, name := range there {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("the map does not say what %s is for", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-z]+\\.go)`").FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(there, m[1]) {
+			t.Errorf("the map names %s, which is not there", m[1])
+		}
+	}
+}
+
 // The packages that a fragment may use without importing them, and the
 // variables that it may use without declaring them. Statements are the body of
 // a function that returns an error.

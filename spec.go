@@ -51,8 +51,8 @@ func (c Custody) sealedBySubmitter() bool { return c == CustodyEscrow || c == Cu
 // Privacy says which workers may run a job.
 type Privacy uint8
 
-// PUBLIC jobs go to any worker, PRIVATE ones only to workers that the
-// submitter has been paired with (seed 001).
+// PUBLIC jobs go to any worker, PRIVATE ones only to those that the submitter
+// has been paired with (seed 001).
 const (
 	PrivacyPublic Privacy = iota
 	PrivacyPrivate

@@ -67,8 +67,9 @@ type Evidence struct {
 	Kind     EvidenceKind
 	Operator string // who enrolled the subject; never self-declared
 	Job      JobID  // zero for acts of a review
-	// Submitter is whose job it was. Trusted is set for Config's
-	// TrustedSubmitters, and for a submitter in its own View.
+	// Submitter is whose job it was. Trusted is set for one whose word alone
+	// may flag a worker: one that the queue's owner trusts so, and any in its
+	// own View.
 	Submitter string
 	Trusted   bool
 	// Peers are the workers whose results agreed with the subject's (match) or

@@ -75,7 +75,7 @@ func TestStandingStory(t *testing.T) {
 	want("removed", s.State() == StandingRemoved)
 }
 
-// TestOneTrustedSubmitterFlags: TrustedSubmitters are exempt from both rules.
+// TestOneTrustedSubmitterFlags: a trusted submitter is exempt from both rules.
 // So is the queue itself, which rebuilds every PoE.
 func TestOneTrustedSubmitterFlags(t *testing.T) {
 	for _, near := range []bool{false, true} {
