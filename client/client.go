@@ -174,10 +174,9 @@ func (c *Client) answered(ctx context.Context, id consign.JobID, j *openJob, ans
 		return c.cfg.Keyring.submitted(id, j)
 	case !retry.Permanent(answer):
 		return answer // it may have been admitted
-	case errors.Is(answer, consign.ErrConflict):
-		return answer // perhaps with the job itself, as a queue of other settings sees it
 	case !errors.Is(answer, consign.ErrIDTaken):
-		// Unless an earlier try got through whose answer was lost.
+		// Unless an earlier try got through whose answer was lost, or the conflict
+		// is with the job itself, as a queue of other settings sees it.
 		if _, err := c.Get(ctx, id); !errors.Is(err, consign.ErrNotFound) {
 			return answer
 		}

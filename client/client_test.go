@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,6 +197,13 @@ func TestWaitsThroughOutages(t *testing.T) {
 	})
 }
 
+// fromTheStart yields a log from its first entry on, whatever it is asked for.
+type fromTheStart struct{ consign.SubmitterAPI }
+
+func (s fromTheStart) Events(ctx context.Context, id consign.JobID, _ consign.Seq) iter.Seq2[consign.LogEntry, error] {
+	return s.SubmitterAPI.Events(ctx, id, 0)
+}
+
 func TestEventsGoOnAfterACut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := testkit.NewFakeQueue()
@@ -226,6 +234,19 @@ func TestEventsGoOnAfterACut(t *testing.T) {
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("entries %v, want %v", got, want)
+		}
+
+		// A queue that begins again at the start is not believed to have more.
+		c = open(t, fromTheStart{q}, nil)
+		got = nil
+		for e, err := range c.Events(t.Context(), job.ID, want[0]) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.Seq)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want[1:]) {
+			t.Errorf("after %v: entries %v, want %v", want[0], got, want[1:])
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {

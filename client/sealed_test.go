@@ -451,6 +451,7 @@ func TestKeysOfRefusedSubmits(t *testing.T) {
 		"ID taken":                        {testkit.Fault{Lose: consign.ErrIDTaken}, 0},
 		"a bad field":                     {testkit.Fault{Lose: &consign.FieldError{Field: "x"}}, 0},
 		"a conflict, perhaps with itself": {testkit.Fault{Drop: consign.ErrConflict}, 1},
+		"a conflict with what is gone":    {testkit.Fault{Lose: consign.ErrConflict}, 0},
 		"no answer":                       {testkit.Fault{Lose: errReset}, 1},
 		"refused after it was admitted":   {testkit.Fault{Drop: consign.ErrCredit}, 1},
 		"no worker, but it was admitted":  {testkit.Fault{Drop: consign.ErrNoWorker}, 1},
