@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 )
 
@@ -119,13 +120,9 @@ func TestTheStoresClockIsTheQueues(t *testing.T) {
 // onClock runs a queue on a store with a clock of its own.
 func onClock(t *testing.T, store *aheadStore) (r *rig, stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
 	c := consign.Config{Store: store, Lease: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
-	q, err := consign.New(c)
-	check(t, err)
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = q.Run(ctx) }()
-	return &rig{t: t, config: c, q: q, sub: q.Submitter("acme")}, func() { cancel(); <-ended }
+	q, stop := testkit.Start(t, c)
+	return &rig{t: t, config: c, q: q, sub: q.Submitter("acme")}, stop
 }
 
 // When the store's clock is set, no lease is cut short, none lasts twice as

@@ -117,6 +117,33 @@ func TestSlotsBoundClaimsThatWait(t *testing.T) {
 	}
 }
 
+// A worker that declares no more slots than it holds claims is told at once,
+// where it waits for another.
+func TestFewerSlotsRefuseClaimsThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := startQueue(t, consign.Config{NoReceipts: true})
+		caps := consign.Capabilities{Kinds: []string{consign.KindTask}, MaxContextTier: 1, Slots: 2}
+		s := openSession(t, q, sign.Generate(), caps)
+		if _, err := q.Submitter("acme").Submit(t.Context(), consign.SubmitRequest{Kind: consign.KindTask, Payload: []byte("x"), Custody: consign.CustodyPlain}); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Claim(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan error, 1)
+		go func() { _, err := s.Claim(t.Context()); answer <- err }()
+		synctest.Wait()
+		caps.Slots = 1
+		if _, err := s.Heartbeat(t.Context(), consign.Heartbeat{Capabilities: caps, Claims: []consign.Claim{{Job: a.Job, Claim: a.Claim}}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := inTime(time.Millisecond, answer); !errors.Is(err, consign.ErrBusy) {
+			t.Errorf("the claim that waited: %v", err)
+		}
+	})
+}
+
 // What a caller does with its buffers after a call is its own affair.
 func TestBuffersStayTheCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -142,6 +169,11 @@ func TestBuffersStayTheCallers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		line := []byte("a line")
+		if err := s.Report(t.Context(), consign.Report{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}, Items: []consign.ReportItem{{Kind: consign.ReportLog, Data: line}}}); err != nil {
+			t.Fatal(err)
+		}
+		copy(line, "zzzzzz")
 		result := []byte("result")
 		if err := s.Complete(t.Context(), consign.Completion{Claim: consign.Claim{Job: a.Job, Claim: a.Claim}, Result: result}); err != nil {
 			t.Fatal(err)
@@ -149,6 +181,11 @@ func TestBuffersStayTheCallers(t *testing.T) {
 		copy(result, "zzzzzz")
 		if info, err := q.Submitter("acme").Wait(context.Background(), job.ID); err != nil || string(info.Result) != "result" {
 			t.Errorf("%q, %v", info.Result, err)
+		}
+		for e, err := range q.Submitter("acme").Events(t.Context(), job.ID, 0) {
+			if err != nil || e.Event == consign.EventReport && string(e.Data) != "a line" {
+				t.Errorf("%q, %v", e.Data, err)
+			}
 		}
 	})
 }

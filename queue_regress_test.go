@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -26,14 +25,7 @@ func (r *rig) second(faults testkit.Faults) (q *consign.Queue, stop func()) {
 	r.t.Helper()
 	c := r.config
 	c.Store = &testkit.FaultStore{Store: r.store.Store, Faults: faults}
-	q, err := consign.New(c)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = q.Run(ctx) }()
-	return q, sync.OnceFunc(func() { cancel(); <-ended })
+	return testkit.Start(r.t, c)
 }
 
 // quiet is a hand that only claims: what follows is up to the test.

@@ -61,25 +61,13 @@ func (r *rig) start() {
 	if r.config.Identity == nil {
 		r.config.Identity = seededIdentity(1)
 	}
-	q, err := consign.New(r.config)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := q.Run(ctx); !errors.Is(err, context.Canceled) {
-			r.t.Errorf("Run: %v", err)
-		}
-	}()
+	q, stop := testkit.Start(r.t, r.config)
 	r.q, r.sub = q, q.Submitter("acme")
 	r.stop = sync.OnceFunc(func() {
 		for _, h := range r.hands {
 			h.leave()
 		}
-		cancel()
-		<-ended
+		stop()
 	})
 }
 

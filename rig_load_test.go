@@ -8,6 +8,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 )
 
@@ -28,22 +29,7 @@ func startQueueStop(tb testing.TB, c consign.Config) (q *consign.Queue, stop fun
 	if c.Store == nil {
 		c.Store = memdb.New()
 	}
-	q, err := consign.New(c)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = q.Run(ctx)
-	}()
-	stop = func() {
-		cancel()
-		<-ended
-	}
-	tb.Cleanup(stop)
-	return q, stop
+	return testkit.Start(tb, c)
 }
 
 // seededIdentity is an ed25519 identity that is the same in every run.

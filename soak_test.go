@@ -41,13 +41,83 @@ func TestSoak(t *testing.T) {
 				sizes, heap = census(s.q, consign.EngineOf(s.q)), liveHeap()
 				s.witness(sizes)
 			case generations - 1:
-				s.compare(sizes, census(s.q, consign.EngineOf(s.q)))
+				compare(t, sizes, census(s.q, consign.EngineOf(s.q)))
 				if live := liveHeap(); live > heap+8<<20 { // a generation's jobs alone are 6 MB
 					t.Errorf("the heap grew from %d to %d bytes", heap, live)
 				}
 			}
 		}
 		s.stop()
+	})
+}
+
+// A worker that stays keeps nothing of the models that are gone, nor of the
+// claims that it has lost.
+func TestSoakOfAWorkerThatStays(t *testing.T) {
+	const rounds, lanes, warm, lost = 6, 3000, 40, 14
+	bubble(t, func(t *testing.T) {
+		q, stop := startQueueStop(t, consign.Config{Identity: seededIdentity(1), Lease: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+		caps := consign.Capabilities{Kinds: []string{consign.KindTask}, Models: []string{"*"}, MaxContextTier: 4, Slots: 2 * lost}
+		session := openSession(t, q, seededIdentity(2), caps)
+		beat := func(models ...consign.WarmModel) {
+			t.Helper()
+			_, err := session.Heartbeat(t.Context(), consign.Heartbeat{Capabilities: caps, FreeSlots: lost, Warm: models})
+			check(t, err)
+		}
+		sub := q.Submitter("acme")
+		submit := func(n int, name string) (ids []consign.JobID) {
+			t.Helper()
+			rs := make([]consign.SubmitRequest, n)
+			for i := range rs {
+				rs[i] = consign.SubmitRequest{Kind: consign.KindTask, Model: fmt.Sprintf("%s-%d", name, i), Payload: []byte("x"), Custody: consign.CustodyPlain}
+			}
+			for _, o := range sub.SubmitMany(t.Context(), rs) {
+				check(t, o.Err)
+				ids = append(ids, o.Job.ID)
+			}
+			return ids
+		}
+		cancel := func(ids []consign.JobID) {
+			t.Helper()
+			for _, id := range ids {
+				_, err := sub.Cancel(t.Context(), id)
+				check(t, err)
+			}
+		}
+		var sizes map[string]int
+		for round := range rounds {
+			cancel(submit(lanes, fmt.Sprint("lane-", round))) // more than the queue keeps
+			ids := submit(lost, fmt.Sprint("lost-", round))
+			for range ids {
+				_, err := session.Claim(t.Context())
+				check(t, err)
+			}
+			for range 6 {
+				beat()
+				time.Sleep(3 * time.Second)
+			}
+			cancel(ids)
+			beat()
+			waiting, leave := context.WithCancel(t.Context())
+			left := make(chan error)
+			go func() { _, err := session.Claim(waiting); left <- err }()
+			synctest.Wait()
+			for i := range warm {
+				beat(consign.WarmModel{Name: fmt.Sprint("warm-", round, "-", i)})
+			}
+			leave()
+			if err := <-left; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			synctest.Wait()
+			switch round {
+			case 1:
+				sizes = census(q, consign.EngineOf(q), session)
+			case rounds - 1:
+				compare(t, sizes, census(q, consign.EngineOf(q), session))
+			}
+		}
+		stop()
 	})
 }
 
@@ -71,15 +141,8 @@ type soak struct {
 
 func newSoak(t *testing.T) *soak {
 	s := &soak{T: t, store: memdb.New(), vault: &testkit.Vault{}, ends: map[consign.State]int{}}
-	q, err := consign.New(consign.Config{Store: s.store, Vault: s.vault, Identity: seededIdentity(1), NoReceipts: true, Prices: consign.PriceTable{{Price: 1}},
+	s.q, s.stop = testkit.Start(t, consign.Config{Store: s.store, Vault: s.vault, Identity: seededIdentity(1), NoReceipts: true, Prices: consign.PriceTable{{Price: 1}},
 		Lease: 10 * time.Second, Retention: time.Hour, DrainTimeout: time.Second, BackoffBase: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = q.Run(ctx) }()
-	s.q, s.stop = q, func() { cancel(); <-ended }
 	return s
 }
 
@@ -288,10 +351,11 @@ func (s *soak) witness(sizes map[string]int) {
 	}
 }
 
-func (s *soak) compare(before, now map[string]int) {
+func compare(t *testing.T, before, now map[string]int) {
+	t.Helper()
 	for _, path := range slices.Sorted(maps.Keys(now)) {
 		if now[path] > 2*before[path]+16 {
-			s.Errorf("%s has %d elements, and had %d", path, now[path], before[path])
+			t.Errorf("%s has %d elements, and had %d", path, now[path], before[path])
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 	"github.com/consignq/consign/vault"
 	"github.com/consignq/consign/worker"
@@ -26,14 +27,7 @@ func TestSealedOnARealQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = keys.Close() })
-		q, err := consign.New(consign.Config{Store: memdb.New(), Identity: queueKey, Vault: keys, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- q.Run(ctx) }()
-		t.Cleanup(func() { stop(); <-ended })
+		q, _ := testkit.Start(t, consign.Config{Store: memdb.New(), Identity: queueKey, Vault: keys, Logger: slog.New(slog.DiscardHandler)})
 		n := 0
 		log := answer(t, q, func(_ context.Context, task *worker.Task) (worker.Output, error) {
 			task.Part([]byte("secret part"))

@@ -13,6 +13,7 @@ import (
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/client"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 	"github.com/consignq/consign/worker"
 )
@@ -27,17 +28,7 @@ func newWorld(t *testing.T, cfg consign.Config) *world {
 	t.Helper()
 	key := sign.FromEd25519Seed([32]byte{9})
 	cfg.Store, cfg.Identity, cfg.Logger = memdb.New(), key, slog.New(slog.DiscardHandler)
-	q, err := consign.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- q.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		<-ended
-	})
+	q, _ := testkit.Start(t, cfg)
 	c, err := client.New(client.Config{API: q.Submitter("acme"), QueueKey: key.Public()})
 	if err != nil {
 		t.Fatal(err)

@@ -10,30 +10,12 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 )
 
 // What the tests and benchmarks of whole queues share.
 
-// startQueue runs a queue until the test ends, or it is stopped.
-func startQueue(tb testing.TB, c consign.Config) (q *consign.Queue, stop func()) {
-	tb.Helper()
-	q, err := consign.New(c)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = q.Run(ctx)
-	}()
-	stop = func() {
-		cancel()
-		<-ended
-	}
-	tb.Cleanup(stop)
-	return q, stop
-}
+var startQueue = testkit.Start
 
 // identity is the same one in every run.
 func identity(n uint64) *sign.Identity {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/sqlite"
 )
 
@@ -221,28 +222,7 @@ func fill(tb testing.TB, s consign.Store, n int) []*consign.Job {
 	return jobs
 }
 
-// startQueue runs a queue until the test ends, or stop is called.
-func startQueue(tb testing.TB, c consign.Config) (q *consign.Queue, stop func()) {
-	tb.Helper()
-	q, err := consign.New(c)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := q.Run(ctx); !errors.Is(err, context.Canceled) {
-			tb.Error(err)
-		}
-	}()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		<-ended
-	})
-	tb.Cleanup(stop)
-	return q, stop
-}
+var startQueue = testkit.Start
 
 func requests(n int) []consign.SubmitRequest {
 	rs := make([]consign.SubmitRequest, n)

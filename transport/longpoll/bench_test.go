@@ -13,6 +13,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 	"github.com/consignq/consign/transport/longpoll"
 )
@@ -103,14 +104,7 @@ func benchBareHTTP(b *testing.B, callers int) {
 func startQueue(tb testing.TB, c consign.Config) *consign.Queue {
 	tb.Helper()
 	c.Store = memdb.New()
-	q, err := consign.New(c)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- q.Run(ctx) }()
-	tb.Cleanup(func() { stop(); <-ended })
+	q, _ := testkit.Start(tb, c)
 	return q
 }
 

@@ -1,7 +1,6 @@
 package longpoll
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 )
 
@@ -20,14 +20,7 @@ import (
 func inBubble(t *testing.T, c Config, f func(*testing.T, http.Handler, *consign.Queue)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		q, err := consign.New(consign.Config{Store: memdb.New(), NoReceipts: true, Lease: time.Hour, DrainTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- q.Run(ctx) }()
-		defer func() { stop(); <-ended }()
+		q, _ := testkit.Start(t, consign.Config{Store: memdb.New(), NoReceipts: true, Lease: time.Hour, DrainTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
 		c.Submitters = q.Submitter
 		h, err := NewHandler(c)
 		if err != nil {

@@ -27,11 +27,7 @@ const patience = time.Minute
 func startQueue(tb testing.TB, c consign.Config) *consign.Queue {
 	tb.Helper()
 	c.Store, c.Logger = memdb.New(), slog.New(slog.DiscardHandler)
-	q, err := consign.New(c)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	background(tb, q.Run)
+	q, _ := testkit.Start(tb, c)
 	return q
 }
 

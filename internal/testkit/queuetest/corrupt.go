@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/consignq/consign"
+	"github.com/consignq/consign/internal/testkit"
 )
 
 // BesideCorruptRows damages the rows of some jobs, as many as it is told: a
@@ -61,12 +62,5 @@ func (s Suite) BesideCorruptRows(t *testing.T, bad int, damage func(t *testing.T
 // startPlain runs a queue until it is stopped.
 func startPlain(t *testing.T, store consign.Store) (q *consign.Queue, stop func()) {
 	t.Helper()
-	q, err := consign.New(consign.Config{Store: store, Identity: identity(0), NoReceipts: true, DrainTimeout: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = q.Run(ctx) }()
-	return q, func() { cancel(); <-ended }
+	return testkit.Start(t, consign.Config{Store: store, Identity: identity(0), NoReceipts: true, DrainTimeout: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
 }

@@ -41,15 +41,9 @@ func Leave(t *testing.T, store consign.Store) (l Left) {
 		}
 		return nil
 	}}
-	q, err := consign.New(consign.Config{Store: faulty, Identity: identity(0), Prices: consign.PriceTable{{Price: 12_500}}, Webhooks: true,
+	q, stop := testkit.Start(t, consign.Config{Store: faulty, Identity: identity(0), Prices: consign.PriceTable{{Price: 12_500}}, Webhooks: true,
 		Lease: time.Hour, DrainTimeout: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	running, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = q.Run(running) }()
-	defer func() { stop(); <-ended }()
+	defer stop()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -84,7 +78,7 @@ func Leave(t *testing.T, store consign.Store) (l Left) {
 			must(err)
 		}
 	}
-	_, err = sub.NewPairing(ctx, identity(9).Public().Bytes()) // which nobody claims
+	_, err := sub.NewPairing(ctx, identity(9).Public().Bytes()) // which nobody claims
 	must(err)
 
 	l.Cancelled = submit("")
