@@ -52,8 +52,8 @@ func newKEK(b [32]byte) kek {
 // ParseKEK reads keys of 64 hexadecimal digits each with white space between
 // them, the one that encrypts last. To rotate, put a new key behind the old
 // one, open the vault, which encrypts everything anew, and take the old one
-// away. Where several processes share a storage all have to know the new key
-// first: put it in front of the old one, then behind.
+// away with Rekey, which retires it. Where several processes share a storage all
+// have to know the new key first: put it in front of the old one, then behind.
 //
 // It wraps ErrKEK.
 func ParseKEK(text string) (KEK, error) {
@@ -99,6 +99,16 @@ func (k KEK) current() kek { return k.keys[len(k.keys)-1] }
 func (k KEK) with(other KEK) KEK {
 	both := slices.DeleteFunc(slices.Clone(k.keys), func(key kek) bool { return other.knows(KEK{[]kek{key}}) })
 	return KEK{append(both, other.keys...)}
+}
+
+// without returns the IDs of k's keys that other does not have.
+func (k KEK) without(other KEK) (ids [][8]byte) {
+	for _, key := range k.keys {
+		if !other.knows(KEK{[]kek{key}}) {
+			ids = append(ids, key.id)
+		}
+	}
+	return ids
 }
 
 // knows reports whether k has the current key of other.

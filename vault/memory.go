@@ -14,11 +14,15 @@ import (
 type memory struct {
 	mu   sync.Mutex
 	jobs map[consign.JobID][]Record
+	retired
 }
 
 func (m *memory) Put(ctx context.Context, r Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(r); err != nil {
+		return err
+	}
 	kept := slices.DeleteFunc(slices.Clone(m.jobs[r.Job]), r.named)
 	if len(kept) >= MaxHeaders {
 		return ErrFull
@@ -30,6 +34,9 @@ func (m *memory) Put(ctx context.Context, r Record) error {
 func (m *memory) Replace(ctx context.Context, rs []Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(rs...); err != nil {
+		return err
+	}
 	for _, r := range rs {
 		if i := slices.IndexFunc(m.jobs[r.Job], r.same); i >= 0 {
 			m.jobs[r.Job][i] = r
@@ -63,6 +70,13 @@ func (m *memory) Delete(ctx context.Context, rs []Record) error {
 			delete(m.jobs, r.Job)
 		}
 	}
+	return ctx.Err()
+}
+
+func (m *memory) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.retire(old, present)
 	return ctx.Err()
 }
 

@@ -296,3 +296,64 @@ func TestRotateKEKReplaced(t *testing.T) {
 		}
 	}
 }
+
+// tardy is a storage where what is put is carried out by hand.
+type tardy struct {
+	Storage
+	hold    bool
+	held    []Record
+	retires func() // as it begins
+}
+
+func (s *tardy) Put(ctx context.Context, r Record) error {
+	if s.hold {
+		s.held = append(s.held, r)
+		return context.Canceled
+	}
+	return s.Storage.Put(ctx, r)
+}
+
+func (s *tardy) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	if s.retires != nil {
+		s.retires()
+	}
+	return s.Storage.Retire(ctx, old, present)
+}
+
+// TestRekeyBesideLatePut: what was put before a rotation and is carried out while
+// it begins is found by it; what is carried out later is refused; and nothing of
+// that sort comes in the way of a rotation that goes back to the key of before.
+func TestRekeyBesideLatePut(t *testing.T) {
+	older, newer := NewKEK(), NewKEK()
+	s := &tardy{Storage: NewMemoryStorage()}
+	v, err := New(t.Context(), s, older, testConfig())
+	check(t, err)
+	during, after := newJob(t, v, consign.NewJobID()), newJob(t, v, consign.NewJobID())
+	s.hold = true
+	for _, j := range []testJob{during, after} {
+		if err := j.deposit(t.Context(), v); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	s.hold = false
+	s.retires = func() { check(t, s.Storage.Put(t.Context(), s.held[0])) }
+	check(t, v.Rekey(t.Context(), newer))
+	s.retires = nil
+	if err := s.Put(t.Context(), s.held[1]); !errors.Is(err, ErrRetired) {
+		t.Errorf("after the rotation: %v", err)
+	}
+	again, err := New(t.Context(), s, newer, testConfig())
+	check(t, err)
+	w := newWorker(t, time.Now().Add(-time.Hour))
+	if cek, err := during.release(t, again, w); err != nil || cek != during.cek {
+		t.Errorf("the key that came while it began is lost: %v", err)
+	}
+	check(t, again.Rekey(t.Context(), older))
+	check(t, after.deposit(t.Context(), again))
+	for _, k := range []KEK{newer.with(older), older.with(newer), newer} { // others are at work
+		check(t, again.Rekey(t.Context(), k))
+		if err := s.Put(t.Context(), s.held[1]); errors.Is(err, ErrRetired) != !k.knows(older) {
+			t.Errorf("with %d keys: %v", len(k.keys), err)
+		}
+	}
+}

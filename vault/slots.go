@@ -59,6 +59,7 @@ type slots struct {
 	dirty  map[int]bool // slots that the file may not have as the image has them
 	next   *commit      // that who comes now takes part in; nil: none waits
 	closed bool
+	retired
 }
 
 // commit is one write of all that is dirty, for all who wait for it.
@@ -108,12 +109,16 @@ func (s *slots) Put(ctx context.Context, r Record) error {
 		return err
 	}
 	s.mu.Lock()
-	if s.others(r) >= MaxHeaders {
+	err := s.check(r)
+	if err == nil && s.others(r) >= MaxHeaders {
+		err = ErrFull
+	}
+	if err != nil {
 		s.mu.Unlock()
-		return ErrFull
+		return err
 	}
 	old := slices.DeleteFunc(slices.Clone(s.jobs[r.Job]), func(p placed) bool { return !p.named(r) })
-	err := s.add(r)
+	err = s.add(r)
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -137,6 +142,10 @@ func (s *slots) Replace(ctx context.Context, rs []Record) error {
 		return err
 	}
 	s.mu.Lock()
+	if err := s.check(rs...); err != nil {
+		s.mu.Unlock()
+		return err
+	}
 	var old []placed
 	for _, r := range rs {
 		there := slices.DeleteFunc(slices.Clone(s.jobs[r.Job]), func(p placed) bool { return !p.same(r) })
@@ -205,6 +214,15 @@ func (s *slots) Delete(ctx context.Context, rs []Record) error {
 	}
 	s.mu.Unlock()
 	return s.commit()
+}
+
+// Retire implements Storage. The file has no memory of it, and needs none: what a
+// process had begun ends with it.
+func (s *slots) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retire(old, present)
+	return ctx.Err()
 }
 
 func (s *slots) Close() error {

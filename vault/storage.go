@@ -38,12 +38,25 @@ type Storage interface {
 	// idle when rs is empty. A storage whose medium remembers, a log or a
 	// snapshot, says so: its records are gone for good with their KEK.
 	Delete(ctx context.Context, rs []Record) error
+	// Retire is called before All where records are to be under the key present
+	// and none of them under one of old, which is to be destroyed. Once it has
+	// returned nil, no Put and no Replace keeps anything under one of old, in
+	// whichever process and however long ago it began: what its caller gave up,
+	// or a process that was killed, may be carried out late. They return
+	// ErrRetired and keep nothing, until that key is present again. What is there
+	// stays. It waits for those that have begun, and returns an error where one
+	// does not end within seconds. Those under other keys do not wait for it.
+	Retire(ctx context.Context, old [][8]byte, present [8]byte) error
 	// Close gives up what the storage holds. No other call follows.
 	Close() error
 }
 
 // ErrFull: a job has keys for MaxHeaders headers already.
 var ErrFull = errors.New("vault: too many headers for one job")
+
+// ErrRetired: another process that shares the storage has retired the
+// key-encryption key.
+var ErrRetired = errors.New("vault: the key-encryption key was retired by another process: give this one the present key, with Rekey or RekeyFromFile")
 
 // The bounds of a storage.
 const (
@@ -56,7 +69,37 @@ type Record struct {
 	Job    consign.JobID // zero: a key of the vault itself, or its name
 	Header [32]byte      // SHA-256 of H, or the key's ID, or the name
 	At     consign.Instant
-	Sealed []byte
+	Sealed []byte // begins with the ID of the KEK that it is under
+}
+
+// KEK returns the ID of the key-encryption key that the record is under.
+func (r Record) KEK() (id [8]byte) {
+	copy(id[:], r.Sealed)
+	return id
+}
+
+// retired are the keys that a storage in one process takes nothing under.
+type retired map[[8]byte]bool
+
+// retire adds the old keys, and takes out the present one.
+func (keys *retired) retire(old [][8]byte, present [8]byte) {
+	if *keys == nil {
+		*keys = make(retired)
+	}
+	for _, id := range old {
+		(*keys)[id] = true
+	}
+	delete(*keys, present)
+}
+
+// check returns ErrRetired if a record is under one of the keys.
+func (keys retired) check(rs ...Record) error {
+	for _, r := range rs {
+		if keys[r.KEK()] {
+			return ErrRetired
+		}
+	}
+	return nil
 }
 
 // named reports whether both are of one job and header.

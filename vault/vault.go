@@ -188,9 +188,10 @@ func (v *Vault) Shred(ctx context.Context, id consign.JobID) error {
 }
 
 // Rekey encrypts every record under the last key of k, and from then on knows no
-// other keys than those of k. It returns nil once nothing is under another key;
-// after an error the vault knows the old keys and the new ones, and it can be
-// called again. It wraps ErrKEK where a record is under neither.
+// other keys than those of k. It retires those of before: it returns nil once
+// nothing is under one of them, and nothing will be that is written late. After an
+// error the vault knows the old keys and the new ones, and it can be called again.
+// It wraps ErrKEK where a record is under neither.
 func (v *Vault) Rekey(ctx context.Context, k KEK) error {
 	v.rekeying.Lock()
 	defer v.rekeying.Unlock()
@@ -205,6 +206,10 @@ func (v *Vault) rekey(ctx context.Context, k KEK) error {
 	v.kek = v.kek.with(k)
 	all := v.kek
 	v.mu.Unlock()
+	// What is under an old key yet is there now, or never will be.
+	if err := v.storage.Retire(ctx, all.without(k), all.current().id); err != nil {
+		return err
+	}
 	var batch []Record
 	for r, err := range v.storage.All(ctx) {
 		if err != nil {

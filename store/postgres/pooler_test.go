@@ -17,6 +17,8 @@ import (
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/internal/testkit/pgtest"
 	"github.com/consignq/consign/store/storetest"
+	"github.com/consignq/consign/vault"
+	"github.com/consignq/consign/vault/vaulttest"
 )
 
 // The modes of pgx that keep no prepared statement in a session.
@@ -85,6 +87,16 @@ func TestPoolersErrorsSayWhatToDo(t *testing.T) {
 	})
 	if errs == 0 {
 		t.Error("prepared statements work behind the pooler")
+	}
+}
+
+func TestVaultPgBouncer(t *testing.T) {
+	bouncer := startBouncer(t, pgtest.Private(t))
+	for _, mode := range sessionless {
+		t.Run(mode, func(t *testing.T) {
+			pool := connect(t, bouncer+" default_query_exec_mode="+mode)
+			vaulttest.Storage(t, func(t *testing.T) vault.Storage { return newVault(t, pool, newSchema(t, pool)) })
+		})
 	}
 }
 

@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,6 +29,7 @@ import (
 type Vault struct {
 	pool *pgxpool.Pool
 	sql  vaultStatements
+	wait string // for how long Retire waits for one who writes
 }
 
 var _ vault.Storage = (*Vault)(nil)
@@ -34,7 +37,22 @@ var _ vault.Storage = (*Vault)(nil)
 //go:embed vault.sql
 var vaultSchema string
 
-type vaultStatements struct{ put, replace, get, all, delete string }
+//go:embed vault_retired.sql
+var vaultRetired string
+
+type vaultStatements struct{ put, replace, get, all, delete, retired, retire, present string }
+
+// What a write of keys begins with. It has to see what was committed while it
+// waited, whatever the server's default is. And it holds off those who retire the
+// keys that it is under, before it waits for its turn among those of a job.
+const (
+	readCommitted = `SET transaction_isolation = 'read committed'`
+	lockForPut    = `SELECT pg_advisory_xact_lock_shared($1::bigint), pg_advisory_xact_lock($2::bigint)`
+	lockForMany   = `SELECT pg_advisory_xact_lock_shared(kek) FROM unnest($1::bigint[]) AS kek`
+	// How Retire waits for those, and for how long.
+	lockWithin   = `SELECT set_config('lock_timeout', $1::text, true)`
+	lockToRetire = `SELECT pg_advisory_xact_lock(kek) FROM unnest($1::bigint[]) AS kek`
+)
 
 // NewVault returns the keys in a schema of the pool's database, whose table it
 // makes or brings up to date. Config.Schema defaults to "consign_vault" here;
@@ -47,17 +65,22 @@ func NewVault(ctx context.Context, pool *pgxpool.Pool, c Config) (*Vault, error)
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, pool, c.Schema, "vault_migrations", []string{vaultSchema}); err != nil {
+	if err := migrate(ctx, pool, c.Schema, "vault_migrations", []string{vaultSchema, vaultRetired}); err != nil {
 		return nil, err
 	}
 	at := func(sql string) string { return in(c.Schema, sql) }
-	return &Vault{pool: pool, sql: vaultStatements{
+	return &Vault{pool: pool, wait: "5s", sql: vaultStatements{
 		put: at(`INSERT INTO @vault_records (job, header, at, sealed) SELECT $1::uuid, $2::bytea, $3::bigint, $4::bytea
 			WHERE (SELECT count(*) FROM @vault_records WHERE job = $1::uuid AND header <> $2::bytea) < $5::integer
+				AND NOT EXISTS (SELECT FROM @vault_retired WHERE kek = $6::bytea)
 			ON CONFLICT (job, header) DO UPDATE SET at = excluded.at, sealed = excluded.sealed`),
 		replace: at(`UPDATE @vault_records r SET sealed = c.sealed
 			FROM unnest($1::uuid[], $2::bytea[], $3::bigint[], $4::bytea[]) AS c(job, header, at, sealed)
-			WHERE (r.job, r.header, r.at) = (c.job, c.header, c.at)`),
+			WHERE (r.job, r.header, r.at) = (c.job, c.header, c.at)
+				AND NOT EXISTS (SELECT FROM @vault_retired WHERE kek = ANY($5::bytea[]))`),
+		retired: at(`SELECT EXISTS (SELECT FROM @vault_retired WHERE kek = ANY($1::bytea[]))`),
+		retire:  at(`INSERT INTO @vault_retired (kek) SELECT unnest($1::bytea[]) ON CONFLICT DO NOTHING`),
+		present: at(`DELETE FROM @vault_retired WHERE kek = $1::bytea`),
 		delete: at(`DELETE FROM @vault_records r USING unnest($1::uuid[], $2::bytea[], $3::bigint[]) AS c(job, header, at)
 			WHERE (r.job, r.header, r.at) = (c.job, c.header, c.at)`),
 		get: at(`SELECT job, header, at, sealed FROM @vault_records WHERE job = $1::uuid`),
@@ -74,20 +97,41 @@ func (v *Vault) Put(ctx context.Context, r vault.Record) error {
 	if err := fits(r); err != nil {
 		return err
 	}
-	var b pgx.Batch                                                                                // one round trip, one transaction
-	b.Queue("SELECT pg_advisory_xact_lock($1::bigint)", int64(binary.BigEndian.Uint64(r.Job[8:]))) //nolint:gosec // the bits are kept
-	kept := false
-	b.Queue(v.sql.put, uuid(r.Job), r.Header[:], int64(r.At), notNull(r.Sealed), vault.MaxHeaders).Exec(func(tag pgconn.CommandTag) error {
+	kek, kept := r.KEK(), false
+	var b pgx.Batch // one round trip, one transaction
+	b.Queue(readCommitted)
+	b.Queue(lockForPut, lock(kek[:]), lock(r.Job[8:]))
+	b.Queue(v.sql.put, uuid(r.Job), r.Header[:], int64(r.At), notNull(r.Sealed), vault.MaxHeaders, kek[:]).Exec(func(tag pgconn.CommandTag) error {
 		kept = tag.RowsAffected() == 1
 		return nil
 	})
 	if err := v.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("postgres: keep a key: %w", err)
 	}
-	if !kept {
-		return vault.ErrFull
+	if kept {
+		return nil
 	}
-	return nil
+	var retired bool
+	if err := v.pool.QueryRow(ctx, v.sql.retired, [][]byte{kek[:]}).Scan(&retired); err != nil {
+		return fmt.Errorf("postgres: keep a key: %w", err)
+	}
+	if retired {
+		return vault.ErrRetired
+	}
+	return vault.ErrFull
+}
+
+// lock is the advisory lock of eight bytes.
+func lock(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) } //nolint:gosec // the bits are kept
+
+// distinct returns the IDs of keys, in the one order in which they are locked, and
+// their locks.
+func distinct(ids [][8]byte) (keks [][]byte, locks []int64) {
+	ids = slices.SortedFunc(slices.Values(ids), func(a, b [8]byte) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range slices.Compact(ids) {
+		keks, locks = append(keks, id[:]), append(locks, lock(id[:]))
+	}
+	return keks, locks
 }
 
 func fits(rs ...vault.Record) error {
@@ -125,9 +169,44 @@ func (v *Vault) Replace(ctx context.Context, rs []vault.Record) error {
 	if err := fits(rs...); err != nil {
 		return err
 	}
-	c := columnsOf(rs)
-	if _, err := v.pool.Exec(ctx, v.sql.replace, c.jobs, c.headers, c.ats, c.sealed); err != nil {
+	var ids [][8]byte
+	for _, r := range rs {
+		ids = append(ids, r.KEK())
+	}
+	keks, locks := distinct(ids)
+	c, retired := columnsOf(rs), false
+	var b pgx.Batch
+	b.Queue(readCommitted)
+	b.Queue(lockForMany, locks)
+	b.Queue(v.sql.replace, c.jobs, c.headers, c.ats, c.sealed, keks)
+	b.Queue(v.sql.retired, keks).QueryRow(func(row pgx.Row) error { return row.Scan(&retired) })
+	if err := v.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("postgres: replace keys: %w", err)
+	}
+	if retired {
+		return vault.ErrRetired
+	}
+	return nil
+}
+
+// Retire implements vault.Storage. It waits 5 s at most for writes under the old
+// keys that have begun, and holds up none under other keys.
+func (v *Vault) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	var b pgx.Batch
+	b.Queue(readCommitted)
+	if len(old) > 0 {
+		keks, locks := distinct(old)
+		b.Queue(lockWithin, v.wait)
+		b.Queue(lockToRetire, locks)
+		b.Queue(v.sql.retire, keks)
+	}
+	b.Queue(v.sql.present, present[:])
+	err := v.pool.SendBatch(ctx, &b).Close()
+	if code(err) == "55P03" {
+		return fmt.Errorf("postgres: retire a key: a write under it has not ended for %s: try again, and if that fails too end the oldest transaction in pg_stat_activity: %w", v.wait, err)
+	}
+	if err != nil {
+		return fmt.Errorf("postgres: retire a key: %w", err)
 	}
 	return nil
 }

@@ -56,6 +56,17 @@ func TestVaultUnprepared(t *testing.T) {
 	}
 }
 
+// A storage that counts, and retires, sees what others committed while it waited,
+// whatever isolation the server gives those who ask for none.
+func TestVaultIsolation(t *testing.T) {
+	for _, isolation := range []string{"repeatable read", "serializable"} {
+		t.Run(isolation, func(t *testing.T) {
+			pool := connect(t, pgtest.DSN(t)+" default_transaction_isolation='"+isolation+"'")
+			vaulttest.Storage(t, func(t *testing.T) vault.Storage { return newVault(t, pool, newSchema(t, pool)) })
+		})
+	}
+}
+
 func TestVaultContract(t *testing.T) {
 	pool := connect(t, pgtest.DSN(t))
 	vaulttest.Run(t, func(t *testing.T) consign.Vault {
@@ -176,8 +187,9 @@ func (s *foundRecords) Get(_ context.Context, job consign.JobID) (rs []vault.Rec
 	}
 	return rs, nil
 }
-func (s *foundRecords) Replace(context.Context, []vault.Record) error { return nil }
-func (s *foundRecords) Delete(context.Context, []vault.Record) error  { return nil }
+func (s *foundRecords) Replace(context.Context, []vault.Record) error    { return nil }
+func (s *foundRecords) Delete(context.Context, []vault.Record) error     { return nil }
+func (s *foundRecords) Retire(context.Context, [][8]byte, [8]byte) error { return nil }
 func (s *foundRecords) All(context.Context) iter.Seq2[vault.Record, error] {
 	return func(yield func(vault.Record, error) bool) {
 		for _, r := range s.all {

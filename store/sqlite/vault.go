@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 
 	"zombiezen.com/go/sqlite"
@@ -33,7 +34,8 @@ type Vault struct {
 	mu      sync.Mutex
 	waiting []*vaultWrite // for the connection
 
-	remembers bool // the WAL may have what is deleted; with the connection
+	remembers bool             // the WAL may have what is deleted; with the connection
+	retired   map[[8]byte]bool // the keys that nothing is kept under; likewise
 	closed    func() error
 }
 
@@ -42,7 +44,7 @@ var _ vault.Storage = (*Vault)(nil)
 // vaultWrite is a write that shares a transaction with those that come while
 // another is under way. Its results belong to who holds the connection.
 type vaultWrite struct {
-	do      func(*sqlite.Conn) error // vault.ErrFull is its own outcome; any other error is everybody's
+	do      func(*sqlite.Conn) error // vault.ErrFull and vault.ErrRetired are its own outcome; any other error is everybody's
 	forgets bool
 	done    bool
 	err     error
@@ -74,7 +76,7 @@ func OpenVault(ctx context.Context, path string) (*Vault, error) {
 		_ = lock.Close()
 		return nil, explain(fmt.Errorf("sqlite: open %s: %w", path, err))
 	}
-	v := &Vault{path: path, lock: lock, pool: make(pool, 1), remembers: true}
+	v := &Vault{path: path, lock: lock, pool: make(pool, 1), remembers: true, retired: make(map[[8]byte]bool)}
 	v.closed = sync.OnceValue(v.close)
 	if err = v.setUp(conn); err == nil {
 		err = v.forget(conn) // what a crash has left
@@ -154,7 +156,7 @@ func (v *Vault) writeAll(conn *sqlite.Conn) {
 		if err != nil {
 			w.err = explain(err)
 		} else if w.forgets {
-			w.err = explain(forgotten)
+			w.err = cmp.Or(w.err, explain(forgotten))
 		}
 	}
 }
@@ -166,7 +168,7 @@ func (v *Vault) transact(conn *sqlite.Conn, all []*vaultWrite) error {
 	defer rollback(conn)
 	v.remembers = true // a rollback leaves bytes as well
 	for _, w := range all {
-		if w.err = w.do(conn); w.err != nil && !errors.Is(w.err, vault.ErrFull) {
+		if w.err = w.do(conn); w.err != nil && !errors.Is(w.err, vault.ErrFull) && !errors.Is(w.err, vault.ErrRetired) {
 			return w.err
 		}
 	}
@@ -179,7 +181,12 @@ func (v *Vault) Put(ctx context.Context, r vault.Record) error {
 	if err := fits(r); err != nil {
 		return err
 	}
-	return v.write(ctx, &vaultWrite{do: func(conn *sqlite.Conn) error { return put(conn, r) }})
+	return v.write(ctx, &vaultWrite{do: func(conn *sqlite.Conn) error {
+		if v.retired[r.KEK()] {
+			return vault.ErrRetired
+		}
+		return put(conn, r)
+	}})
 }
 
 func fits(r vault.Record) error {
@@ -256,6 +263,9 @@ func (v *Vault) Replace(ctx context.Context, rs []vault.Record) error {
 		}
 	}
 	return v.write(ctx, &vaultWrite{forgets: true, do: func(conn *sqlite.Conn) error {
+		if slices.ContainsFunc(rs, func(r vault.Record) bool { return v.retired[r.KEK()] }) {
+			return vault.ErrRetired
+		}
 		for _, r := range rs {
 			if _, err := run(conn, replace, func(a *args) { a.blob(padded(r)); a.name(r) }); err != nil {
 				return err
@@ -303,6 +313,21 @@ func (v *Vault) All(ctx context.Context) iter.Seq2[vault.Record, error] {
 			last = next
 		}
 	}
+}
+
+// Retire implements vault.Storage. The file has no memory of it, and needs none:
+// what a process had begun ends with it.
+func (v *Vault) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	conn, err := v.pool.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { v.pool <- conn }()
+	for _, id := range old {
+		v.retired[id] = true
+	}
+	delete(v.retired, present)
+	return nil
 }
 
 // read returns records, and the slot of the last one.

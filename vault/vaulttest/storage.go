@@ -3,6 +3,7 @@ package vaulttest
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -118,6 +119,70 @@ var storageContract = []check[vault.Storage]{
 		holds(t, s, jobID(1), again)
 	}},
 
+	{"Retire", "Once it has returned nil, no Put and no Replace keeps anything under one of old", func(t tester, s vault.Storage) {
+		one, two, other := under(record(1, 1, 1), 1), under(record(1, 2, 1), 2), under(record(2, 1, 1), 3)
+		for _, r := range []vault.Record{one, two, other} {
+			ok(t, s.Put(t.Context(), r))
+		}
+		ok(t, s.Retire(t.Context(), [][8]byte{one.KEK(), two.KEK()}, other.KEK()))
+		for _, kek := range []byte{1, 2} {
+			for _, r := range []vault.Record{record(1, 1, 1), record(1, 2, 2), record(3, 1, 1)} {
+				isRetired(t, s.Put(t.Context(), under(r, kek)))
+				isRetired(t, s.Replace(t.Context(), []vault.Record{under(other, 4), under(r, kek)}))
+			}
+		}
+		equal(t, "what All yields", all(t, s), []vault.Record{one, two, other})
+		one, two = under(one, 3), under(record(1, 2, 2), 3)
+		ok(t, s.Replace(t.Context(), []vault.Record{one}))
+		ok(t, s.Put(t.Context(), two))
+		equal(t, "what All yields", all(t, s), []vault.Record{one, two, other})
+	}},
+
+	{"Present", "They return ErrRetired and keep nothing, until that key is present again.", func(t tester, s vault.Storage) {
+		one, other := under(record(1, 1, 1), 1), under(record(2, 1, 1), 2)
+		ok(t, s.Retire(t.Context(), [][8]byte{one.KEK(), other.KEK()}, under(one, 3).KEK()))
+		ok(t, s.Retire(t.Context(), nil, one.KEK()))
+		ok(t, s.Put(t.Context(), one))
+		isRetired(t, s.Put(t.Context(), other))
+		ok(t, s.Retire(t.Context(), [][8]byte{one.KEK()}, other.KEK()))
+		isRetired(t, s.Put(t.Context(), one))
+		ok(t, s.Put(t.Context(), other))
+		equal(t, "what All yields", all(t, s), []vault.Record{one, other})
+	}},
+
+	{"Late", "what its caller gave up, or a process that was killed, may be carried out late.", func(t tester, s vault.Storage) {
+		old := under(record(255, 1, 1), 1)
+		ok(t, s.Put(t.Context(), old))
+		cancelled, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		errs := make([]error, 4*vault.MaxHeaders)
+		var puts sync.WaitGroup
+		for i := range errs {
+			ctx := t.Context()
+			if i%2 == 1 {
+				ctx = cancelled
+			}
+			puts.Go(func() { errs[i] = s.Put(ctx, under(record(byte(i), 1, 1), 1)) })
+		}
+		cancel()
+		_ = s.Put(cancelled, under(record(253, 1, 1), 1))
+		_ = s.Replace(cancelled, []vault.Record{under(old, 1)})
+		ok(t, s.Retire(t.Context(), [][8]byte{old.KEK()}, under(old, 2).KEK()))
+		seen := all(t, s)
+		puts.Wait()
+		last := under(record(254, 1, 1), 2)
+		ok(t, s.Put(t.Context(), last))
+		ok(t, s.Delete(t.Context(), nil))
+		equal(t, "what All yields later", all(t, s), append(slices.Clone(seen), last))
+		for i := 0; i < len(errs); i += 2 {
+			if slices.ContainsFunc(seen, func(r vault.Record) bool { return r.Job == jobID(byte(i)) }) {
+				ok(t, errs[i])
+			} else {
+				isRetired(t, errs[i])
+			}
+		}
+	}},
+
 	{"Goroutines", "Methods may be called from many goroutines", func(t tester, s vault.Storage) {
 		const n = 32
 		errs := make([]error, n)
@@ -171,6 +236,19 @@ func jobID(n byte) consign.JobID { return consign.JobID{n, 1} }
 
 func record(job, header byte, at consign.Instant) vault.Record {
 	return vault.Record{Job: jobID(job), Header: [32]byte{header, 2}, At: at, Sealed: bytes.Repeat([]byte{job, header, byte(at)}, 30)}
+}
+
+// under returns the record as it is under a key of that number.
+func under(r vault.Record, kek byte) vault.Record {
+	r.Sealed = slices.Concat(bytes.Repeat([]byte{kek}, 8), r.Sealed[:60])
+	return r
+}
+
+func isRetired(t tester, err error) {
+	t.Helper()
+	if !errors.Is(err, vault.ErrRetired) {
+		t.Fatalf("the error is %v, not ErrRetired", err)
+	}
 }
 
 // holds fails the check unless the job has exactly these records.

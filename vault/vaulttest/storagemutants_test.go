@@ -16,8 +16,12 @@ import (
 type plain struct {
 	mu      sync.Mutex
 	records map[name]vault.Record
+	retired map[[8]byte]bool
+	late    []vault.Record // put or replaced, by those who gave up
 	fault   string
 	crowd   sync.WaitGroup
+	seen    context.Context // done once All has yielded all
+	saw     context.CancelFunc
 }
 
 type name struct {
@@ -26,8 +30,9 @@ type name struct {
 }
 
 func newPlain() *plain {
-	p := &plain{records: make(map[name]vault.Record)}
-	p.crowd.Add(4 * vault.MaxHeaders) // as many as the check Crowd lets loose
+	p := &plain{records: make(map[name]vault.Record), retired: make(map[[8]byte]bool)}
+	p.seen, p.saw = context.WithCancel(context.Background())
+	p.crowd.Add(4 * vault.MaxHeaders) // as many as the checks Crowd and Late let loose
 	return p
 }
 
@@ -39,9 +44,25 @@ func with(fault string) func(vault.Storage) vault.Storage {
 	}
 }
 
-func (p *plain) Put(_ context.Context, r vault.Record) error {
+func (p *plain) Put(ctx context.Context, r vault.Record) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, r := range p.late {
+		p.records[name{r.Job, r.Header}] = r
+	}
+	if ctx.Err() != nil && p.fault == "keeps later what was given up" {
+		p.late = append(p.late, r)
+		return ctx.Err()
+	}
+	if p.retired[r.KEK()] && p.fault != "keeps what is retired" {
+		return vault.ErrRetired
+	}
+	if p.fault == "retires before those who write have ended" && r.Job[0] < byte(4*vault.MaxHeaders) {
+		p.mu.Unlock()
+		p.crowd.Done()
+		<-p.seen.Done()
+		p.mu.Lock()
+	}
 	at := name{r.Job, r.Header}
 	_, there := p.records[at]
 	others := 0
@@ -80,9 +101,20 @@ func (p *plain) Put(_ context.Context, r vault.Record) error {
 	return nil
 }
 
-func (p *plain) Replace(_ context.Context, rs []vault.Record) error {
+func (p *plain) Replace(ctx context.Context, rs []vault.Record) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if ctx.Err() != nil && p.fault == "replaces later what was given up" {
+		p.late = append(p.late, rs...)
+		return ctx.Err()
+	}
+	isRetired := func(r vault.Record) bool { return p.retired[r.KEK()] }
+	if slices.ContainsFunc(rs, isRetired) && p.fault != "replaces by what is retired" {
+		if p.fault == "replaces half" {
+			p.records[name{rs[0].Job, rs[0].Header}] = rs[0]
+		}
+		return vault.ErrRetired
+	}
 	for _, r := range rs {
 		at := name{r.Job, r.Header}
 		old, there := p.records[at]
@@ -112,6 +144,7 @@ func (p *plain) All(context.Context) iter.Seq2[vault.Record, error] {
 		p.mu.Lock()
 		all := slices.SortedFunc(maps.Values(p.records), func(a, b vault.Record) int { return bytes.Compare(a.Job[:], b.Job[:]) })
 		p.mu.Unlock()
+		defer p.saw()
 		for i, r := range all {
 			if p.fault == "yields the first page" && i == 50 || !yield(r, nil) {
 				return
@@ -141,6 +174,31 @@ func (p *plain) Delete(_ context.Context, rs []vault.Record) error {
 	return nil
 }
 
+func (p *plain) Retire(_ context.Context, old [][8]byte, present [8]byte) error {
+	if p.fault == "retires before those who write have ended" {
+		p.crowd.Wait()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fault == "retires one" && len(old) > 1 {
+		old = old[:1]
+	}
+	for _, id := range old {
+		p.retired[id] = true
+		if p.fault == "destroys what is retired" {
+			maps.DeleteFunc(p.records, func(_ name, r vault.Record) bool { return r.KEK() == id })
+		}
+	}
+	switch p.fault {
+	case "retires for ever":
+	case "retires what was retired no more":
+		clear(p.retired)
+	default:
+		delete(p.retired, present)
+	}
+	return nil
+}
+
 func (p *plain) Close() error { return nil }
 
 var storageMutants = []mutant[vault.Storage]{
@@ -157,6 +215,16 @@ var storageMutants = []mutant[vault.Storage]{
 	{"brings back what is gone", "Replace", with("brings back what is gone")},
 	{"replaces at any time", "Replace", with("replaces at any time")},
 	{"yields the first page", "All", with("yields the first page")},
+	{"keeps what is retired", "Retire", with("keeps what is retired")},
+	{"replaces by what is retired", "Retire", with("replaces by what is retired")},
+	{"replaces half", "Retire", with("replaces half")},
+	{"retires one", "Retire", with("retires one")},
+	{"destroys what is retired", "Retire", with("destroys what is retired")},
+	{"retires for ever", "Present", with("retires for ever")},
+	{"retires what was retired no more", "Present", with("retires what was retired no more")},
+	{"keeps later what was given up", "Late", with("keeps later what was given up")},
+	{"replaces later what was given up", "Late", with("replaces later what was given up")},
+	{"retires before those who write have ended", "Late", with("retires before those who write have ended")},
 	{"deletes nothing", "Delete", with("deletes nothing")},
 	{"deletes the whole job", "Delete", with("deletes the whole job")},
 	{"deletes at any time", "Deposited", with("deletes at any time")},
