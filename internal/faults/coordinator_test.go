@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +38,7 @@ type coordinator struct {
 	DSN    string // of PostgreSQL; with neither the queue is in memory
 	Vault  string // a folder, a file that ends in .db, or a DSN; empty: none
 	KEK    string // the file of its keys
+	Rotate bool   // it, all the time
 	Lease  time.Duration
 	Plant  mutant // the bug that is in it; empty: none
 }
@@ -84,7 +87,41 @@ func (c *coordinator) openVault(ctx context.Context, s consign.Store, now func()
 	if err != nil {
 		return nil, err
 	}
+	if c.Rotate {
+		storage = &tardyKeys{Storage: storage, plant: c.Plant}
+	}
 	return vault.New(ctx, storage, kek, config)
+}
+
+// tardyKeys carries out a write of a key late, now and then, and says that it
+// failed: as where a caller gives up.
+type tardyKeys struct {
+	vault.Storage
+	plant  mutant
+	writes atomic.Int64
+}
+
+func (s *tardyKeys) Put(ctx context.Context, r vault.Record) error {
+	if r.Job.IsZero() || s.writes.Add(1)%4 > 0 {
+		return s.Storage.Put(ctx, r)
+	}
+	time.AfterFunc(10*time.Millisecond, func() { _ = s.Storage.Put(context.Background(), r) })
+	return context.DeadlineExceeded
+}
+
+func (s *tardyKeys) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	if s.plant == lateKeys {
+		old = nil
+	}
+	return s.Storage.Retire(ctx, old, present)
+}
+
+// rotate rotates the key of a vault until ctx is done.
+func (c *coordinator) rotate(ctx context.Context, v *vault.Vault) {
+	for ctx.Err() == nil {
+		_ = v.RotateKEK(ctx, c.KEK)
+		sleep(ctx, 5*time.Millisecond)
+	}
 }
 
 // sharedVault is a vault on PostgreSQL with a pool of its own.
@@ -164,17 +201,17 @@ func (c *coordinator) serve(ctx context.Context) (*served, error) {
 	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	running, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = q.Run(running)
-	}()
+	var ended sync.WaitGroup
+	ended.Go(func() { _ = q.Run(running) })
+	if v, ok := config.Vault.(*vault.Vault); ok && c.Rotate {
+		ended.Go(func() { c.rotate(running, v) })
+	}
 	go server.Serve(listener) //nolint:errcheck // it ends with stop
 	return &served{addr: listener.Addr().String(), store: store, stop: func() {
 		cancel()
 		_ = server.Close()
 		sockets.Close()
-		<-ended
+		ended.Wait()
 		if v, ok := config.Vault.(*vault.Vault); ok {
 			_ = v.Close()
 		}

@@ -25,7 +25,7 @@ type fault struct {
 
 var faults = []fault{
 	{"none", 300, 600_000, healthy, []mutant{staleReads, deaf}},
-	{"sqlite-kills", 8, 1000, sqliteKills, []mutant{earlyAck, keysInMemory}},
+	{"sqlite-kills", 8, 1000, sqliteKills, []mutant{earlyAck, keysInMemory, lateKeys}},
 	{"postmaster-kills", 3, 100, postmasterKills, []mutant{hopeful}},
 	{"coordinator-kills", 5, 100, coordinatorKills, []mutant{selfish, earlyAck}},
 	{"toxics-http", 16, 250, toxicsOnHTTP, []mutant{forgetful}},

@@ -17,10 +17,12 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/internal/testkit/pgtest"
+	"github.com/consignq/consign/vault"
 )
 
 // sqliteKills kills whole queues on SQLite, with a vault beside each, by turns in
-// a folder and in a file, n times while workers are in the middle of their jobs.
+// a folder and in a file, n times while workers are in the middle of their jobs
+// and the vault's key is rotated.
 func sqliteKills(t *testing.T, n int, plant mutant) *verdict {
 	const most = 50 // of one queue, since all of its jobs are looked at after each
 	all := &verdict{}
@@ -32,9 +34,9 @@ func sqliteKills(t *testing.T, n int, plant mutant) *verdict {
 	return all
 }
 
-func killQueue(t *testing.T, n int, vault string, plant mutant) *verdict {
+func killQueue(t *testing.T, n int, keeps string, plant mutant) *verdict {
 	dir := t.TempDir()
-	c := coordinator{SQLite: filepath.Join(dir, "queue.db"), Vault: filepath.Join(dir, vault), KEK: filepath.Join(dir, "kek"), Lease: 2 * time.Second, Plant: plant}
+	c := coordinator{SQLite: filepath.Join(dir, "queue.db"), Vault: filepath.Join(dir, keeps), KEK: filepath.Join(dir, "kek"), Rotate: true, Lease: 2 * time.Second, Plant: plant}
 	process, addr := startCoordinator(t, c)
 	b := newBalancer(addr)
 	l := start(t, b, 12, 3, consign.CustodyTransit, plant)
@@ -47,6 +49,12 @@ func killQueue(t *testing.T, n int, vault string, plant mutant) *verdict {
 		process.kill()
 		wrong, said := keys(t, c)
 		keyless, example = keyless+wrong, cmp.Or(example, said)
+		if wrong > 0 && plant == lateKeys { // no coordinator can open the vault any more
+			l.end()
+			l.jobs.Wait()
+			l.workers.Wait()
+			return &verdict{lost: keyless, example: example}
+		}
 		process, addr = startCoordinator(t, c)
 		b.set(0, addr)
 	}
@@ -69,6 +77,9 @@ func keys(t *testing.T, c coordinator) (wrong int, example string) {
 	}
 	defer closeStore()
 	v, err := c.openVault(ctx, store, func() time.Time { return time.Now().Add(2 * time.Hour) })
+	if errors.Is(err, vault.ErrKEK) {
+		return 1, err.Error()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

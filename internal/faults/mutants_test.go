@@ -20,6 +20,7 @@ const (
 	hopeful      mutant = "unknown is success"            // an Apply without an answer is taken for done
 	selfish      mutant = "a dead coordinator's leases"   // each coordinator reaps only what it has handed out itself
 	keysInMemory mutant = "keys in memory"                // the vault forgets with its process
+	lateKeys     mutant = "a rotation misses late keys"   // what is written under an old key when that is destroyed is lost
 	forgetful    mutant = "a retry is another submit"     // the idempotency key of a request that comes again is ignored
 	staleReads   mutant = "reads from a cache"            // a job looks as it did when somebody first looked
 	deaf         mutant = "a cancel does not get through" // a cancel that is acknowledged is not done
