@@ -18,7 +18,8 @@ type column[R any] struct {
 
 // col makes a column of what a function says of each record.
 func col[R any, T value](name, kind string, of func(R) T) column[R] {
-	return column[R]{name, kind, arrayTypes[kind], func(b []byte, r R) []byte { return appendField(b, of(r)) }}
+	put := putter[T]()
+	return column[R]{name, kind, arrayTypes[kind], func(b []byte, r R) []byte { return put(b, of(r)) }}
 }
 
 // value is what a column holds.
@@ -26,38 +27,76 @@ type value interface {
 	int64 | int32 | int16 | bool | string | *string | []byte | pgtype.UUID
 }
 
-// appendField appends a value in PostgreSQL's binary form, after its length;
-// -1 stands for null.
-func appendField[T value](b []byte, v T) []byte {
-	switch v := any(v).(type) {
+// putter returns what appends a value in PostgreSQL's binary form, after its
+// length; -1 stands for null.
+func putter[T value]() func(b []byte, v T) []byte {
+	var put any
+	switch any(*new(T)).(type) {
 	case int64:
-		return binary.BigEndian.AppendUint64(append(b, 0, 0, 0, 8), uint64(v))
+		put = putInt64
 	case int32:
-		return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 4), uint32(v))
+		put = putInt32
 	case int16:
-		return binary.BigEndian.AppendUint16(append(b, 0, 0, 0, 2), uint16(v))
+		put = putInt16
 	case bool:
-		if v {
-			return append(b, 0, 0, 0, 1, 1)
-		}
-		return append(b, 0, 0, 0, 1, 0)
+		put = putBool
 	case string:
-		return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+		put = putString
 	case *string:
-		if v != nil {
-			return append(binary.BigEndian.AppendUint32(b, uint32(len(*v))), *v...)
-		}
+		put = putText
 	case []byte:
-		if v != nil {
-			return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
-		}
+		put = putBytes
 	case pgtype.UUID:
-		if v.Valid {
-			return append(append(b, 0, 0, 0, 16), v.Bytes[:]...)
-		}
+		put = putUUID
 	}
-	return append(b, 0xff, 0xff, 0xff, 0xff)
+	return put.(func([]byte, T) []byte)
 }
+
+func putInt64(b []byte, v int64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, 0, 0, 0, 8), uint64(v))
+}
+
+func putInt32(b []byte, v int32) []byte {
+	return binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 4), uint32(v))
+}
+
+func putInt16(b []byte, v int16) []byte {
+	return binary.BigEndian.AppendUint16(append(b, 0, 0, 0, 2), uint16(v))
+}
+
+func putBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, 0, 0, 0, 1, 1)
+	}
+	return append(b, 0, 0, 0, 1, 0)
+}
+
+func putString(b []byte, v string) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+}
+
+func putText(b []byte, v *string) []byte {
+	if v == nil {
+		return putNull(b)
+	}
+	return putString(b, *v)
+}
+
+func putBytes(b, v []byte) []byte {
+	if v == nil {
+		return putNull(b)
+	}
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(v))), v...)
+}
+
+func putUUID(b []byte, v pgtype.UUID) []byte {
+	if !v.Valid {
+		return putNull(b)
+	}
+	return append(append(b, 0, 0, 0, 16), v.Bytes[:]...)
+}
+
+func putNull(b []byte) []byte { return append(b, 0xff, 0xff, 0xff, 0xff) }
 
 // unnest is a table made of parameters, the first of which has the number, and
 // of what else there is to each of its rows. The arrays are read side by side in

@@ -20,7 +20,7 @@ import (
 
 // pack appends entries of one job to its packed log.
 func pack(log []byte, entries []consign.LogEntry) []byte {
-	var one []byte
+	one := make([]byte, 0, 256)
 	for i := range entries {
 		e := &entries[i]
 		one = binary.AppendUvarint(one[:0], uint64(e.Seq))
@@ -28,7 +28,8 @@ func pack(log []byte, entries []consign.LogEntry) []byte {
 		one = append(one, byte(e.Event), byte(e.State), byte(e.Report))
 		one = binary.AppendVarint(one, int64(e.Attempt))
 		one = appendBytes(one, worker(&e.Worker))
-		one = appendBytes(one, []byte(e.Reason))
+		one = binary.AppendUvarint(one, uint64(len(e.Reason)))
+		one = append(one, e.Reason...)
 		if e.Data == nil {
 			one = append(one, 0)
 		} else {

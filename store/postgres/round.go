@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -14,14 +16,22 @@ import (
 // here: pgx's own batch finds out anew for each element of an array how to
 // encode it, and leaves several times what it sends to be collected.
 type round struct {
-	conn   *pgx.Conn
-	keeps  bool // the connection may keep statements
-	batch  pgconn.Batch
-	rows   []func(values [][]byte) // of each statement; nil: what it returns is of no interest
-	buf    []byte                  // the next statement's parameters,
-	ends   []int                   // where each ends in it,
-	arrays []uint32                // and its type
-	err    error                   // of a statement that cannot be prepared: nothing is sent
+	conn       *pgx.Conn
+	keeps      bool // the connection may keep statements
+	statements []statement
+	buf        []byte   // the parameters of all statements
+	from       int      // where those of the next one begin,
+	ends       []int    // where each of them ends,
+	arrays     []uint32 // and its type
+	err        error    // of a statement that cannot be prepared: nothing is sent
+}
+
+type statement struct {
+	sql      string
+	prepared *pgconn.StatementDescription // nil: the connection may keep none
+	values   [][]byte
+	arrays   []uint32
+	row      func(values [][]byte) // nil: what it returns is of no interest
 }
 
 // buffers are those that rounds have used, but for large ones.
@@ -71,41 +81,68 @@ func (r *round) queue(ctx context.Context, sql string, row func(values [][]byte)
 	if r.err != nil {
 		return
 	}
-	values, from := make([][]byte, len(r.ends)), 0
+	st := statement{sql: sql, values: make([][]byte, len(r.ends)), row: row}
 	for i, end := range r.ends {
-		values[i], from = r.buf[from:end], end
+		st.values[i], r.from = r.buf[r.from:end], end
 	}
 	if r.keeps {
-		statement, err := r.conn.Prepare(ctx, sql, sql)
-		if err != nil {
-			r.err = err
-			return
-		}
-		r.batch.ExecStatement(statement, values, binaryForm, binaryForm)
+		st.prepared, r.err = r.conn.Prepare(ctx, sql, sql)
 	} else {
-		r.batch.ExecParams(sql, values, r.arrays, binaryForm, binaryForm)
+		st.arrays = slices.Clone(r.arrays)
 	}
-	r.rows = append(r.rows, row)
-	r.buf, r.ends, r.arrays = r.buf[:0], r.ends[:0], r.arrays[:0]
+	r.statements = append(r.statements, st)
+	r.ends, r.arrays = r.ends[:0], r.arrays[:0]
 }
+
+// room makes room in a connection's buffer for what is sent next. Else it grows
+// by a quarter again and again, and leaves five times what it holds to be
+// collected.
+type room int
+
+func (n room) Encode(b []byte) ([]byte, error) { return slices.Grow(b, int(n)), nil }
+func (room) Decode([]byte) error               { return errors.ErrUnsupported }
+func (room) Frontend()                         {}
 
 // send sends the statements and takes in what they return.
 func (r *round) send(ctx context.Context) error {
-	if buf := r.buf[:0]; cap(buf) <= maxKept {
-		buffers.Put(&buf)
-	}
 	if r.err != nil {
 		return r.err
 	}
-	answers := r.conn.PgConn().ExecBatch(ctx, &r.batch)
-	for i := 0; answers.NextResult(); i++ {
-		answer := answers.ResultReader()
-		for answer.NextRow() {
-			if r.rows[i] != nil {
-				r.rows[i](answer.Values())
-			}
+	conn := r.conn.PgConn()
+	p := conn.StartPipeline(ctx)
+	conn.Frontend().Send(room(len(r.buf) + len(r.statements)*512))
+	for i := range r.statements {
+		if st := &r.statements[i]; r.keeps {
+			p.SendQueryStatement(st.prepared, st.values, binaryForm, binaryForm)
+		} else {
+			p.SendQueryParams(st.sql, st.values, st.arrays, binaryForm, binaryForm)
 		}
-		_, _ = answer.Close() // an error ends the batch as well
 	}
-	return answers.Close()
+	err := p.Sync()
+	for i := 0; i < len(r.statements) && err == nil; i++ {
+		err = receive(p, r.statements[i].row)
+	}
+	if ended := p.Close(); err == nil {
+		err = ended
+	}
+	if buf := r.buf[:0]; cap(buf) <= maxKept {
+		buffers.Put(&buf)
+	}
+	return err
+}
+
+// receive takes in what a statement returns.
+func receive(p *pgconn.Pipeline, row func([][]byte)) error {
+	results, err := p.GetResults()
+	if err != nil {
+		return err
+	}
+	answer := results.(*pgconn.ResultReader)
+	for answer.NextRow() {
+		if row != nil {
+			row(answer.Values())
+		}
+	}
+	_, err = answer.Close()
+	return err
 }
