@@ -426,7 +426,7 @@ func (e *engine) workerChanged(d Doc) {
 // matchWorker lets a worker's blocked claims look again. What the first one
 // gets may refuse the others.
 func (e *engine) matchWorker(w *worker) {
-	for _, wt := range slices.Clone(w.waits) {
+	for _, wt := range w.blocked() {
 		if e.waiters[wt.call] == wt {
 			e.unwait(wt)
 			e.reclaim(wt)

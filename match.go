@@ -90,7 +90,7 @@ type worker struct {
 	why      string  // of its standing
 	seen     Instant // last heartbeat
 	uptime   uptime
-	waits    []*waiter // claims that wait, longest first
+	waits    list.List // of *waiter: claims that wait, longest first
 	flying   int       // claims that are being given a job
 	running  map[ClaimID]JobID
 	lost     []Claim // to be told with the next heartbeat
@@ -231,7 +231,7 @@ func (m *matcher) leave(w *worker) []*waiter {
 	if c == nil {
 		return nil
 	}
-	waiting := slices.Clone(w.waits)
+	waiting := w.blocked()
 	for _, wt := range waiting {
 		m.unwait(wt)
 	}

@@ -1,9 +1,6 @@
 package consign
 
-import (
-	"container/list"
-	"slices"
-)
+import "container/list"
 
 // waiter is a blocked claim: one free slot of a worker.
 type waiter struct {
@@ -18,14 +15,24 @@ type waiter struct {
 type waiterPlace struct {
 	list *list.List
 	el   *list.Element
-	warm string // the model that it is for; "": it is class.waiting
+	warm string // the model that it is for; "": it is worker.waits or class.waiting
+}
+
+// blocked are the worker's blocked claims, longest first.
+func (w *worker) blocked() []*waiter {
+	all := make([]*waiter, 0, w.waits.Len())
+	for el := w.waits.Front(); el != nil; el = el.Next() {
+		all = append(all, el.Value.(*waiter))
+	}
+	return all
 }
 
 // wait blocks a claim until a ticket comes for it.
 func (m *matcher) wait(wt *waiter) {
 	w := wt.worker
-	w.waits = append(w.waits, wt)
+	wt.places = make([]waiterPlace, 0, 2+len(w.Warm))
 	add := func(l *list.List, warm string) { wt.places = append(wt.places, waiterPlace{l, l.PushBack(wt), warm}) }
+	add(&w.waits, "")
 	add(w.class.waiting, "")
 	for _, r := range w.Warm {
 		l := w.class.warm[r.Model]
@@ -38,7 +45,6 @@ func (m *matcher) wait(wt *waiter) {
 }
 
 func (m *matcher) unwait(wt *waiter) {
-	wt.worker.waits = slices.DeleteFunc(wt.worker.waits, func(o *waiter) bool { return o == wt })
 	for _, p := range wt.places {
 		p.list.Remove(p.el)
 		if p.list.Len() == 0 && p.warm != "" {
@@ -50,7 +56,7 @@ func (m *matcher) unwait(wt *waiter) {
 
 // rewait files the worker's blocked claims anew after its warm models changed.
 func (m *matcher) rewait(w *worker) {
-	for _, wt := range slices.Clone(w.waits) {
+	for _, wt := range w.blocked() {
 		m.unwait(wt)
 		m.wait(wt)
 	}
