@@ -269,7 +269,7 @@ func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.CallTimeout)
 	defer cancel()
 	var sent time.Time
-	err := r.call(ctx, func(s consign.Session) error {
+	err := r.call(ctx, func(ctx context.Context, s consign.Session) error {
 		sent = time.Now()
 		return s.Report(ctx, consign.Report{Claim: a.claim, Items: items})
 	})
@@ -348,19 +348,17 @@ func (r *run) settle(until context.Context, a *attempt, what string, f func(cont
 // deliver makes a call about a claim until the queue has answered it, keep is
 // over since the lease has ended, or until is done.
 func (r *run) deliver(until context.Context, a *attempt, keep time.Duration, f func(context.Context, consign.Session) error) error {
-	try := func(patience time.Duration) error {
-		ctx, cancel := context.WithTimeout(r.calling, patience)
-		defer cancel()
-		return r.call(ctx, func(s consign.Session) error { return f(ctx, s) })
-	}
-	err := try(r.cfg.CallTimeout)
+	err := r.call(r.deadlines.context(), f)
 	if err == nil || retry.Permanent(err) {
 		return err
 	}
 	r.cfg.Logger.Warn("the queue does not answer, trying on", "job", a.Job, "claim", a.Claim, "error", err)
 	waits := retry.NewBackOff()
 	for n := 1; !time.Now().After(a.leaseEnd().Add(max(keep, 0))) && retry.Sleep(until, waits.NextBackOff()); n++ {
-		if err = try(r.cfg.CallTimeout << min(n, 4)); err == nil || retry.Permanent(err) {
+		ctx, cancel := context.WithTimeout(r.calling, r.cfg.CallTimeout<<min(n, 4))
+		err = r.call(ctx, f)
+		cancel()
+		if err == nil || retry.Permanent(err) {
 			return err
 		}
 	}

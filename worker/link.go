@@ -172,13 +172,13 @@ func (l *link) origin() string {
 
 // call makes a call on the current session, and once more on a new one where
 // that has ended.
-func (l *link) call(ctx context.Context, f func(consign.Session) error) error {
+func (l *link) call(ctx context.Context, f func(context.Context, consign.Session) error) error {
 	for again := true; ; again = false {
 		s, err := l.session(ctx)
 		if err != nil {
 			return err
 		}
-		if err = f(s); !errors.Is(err, consign.ErrSession) {
+		if err = f(ctx, s); !errors.Is(err, consign.ErrSession) {
 			return err
 		}
 		l.drop(s)

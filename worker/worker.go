@@ -76,11 +76,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		Worker:   w,
 		claiming: claiming, stop: stop,
 		working: working, kill: kill,
-		calling:  calling,
-		link:     newLink(w, claiming),
-		attempts: make(map[consign.Claim]*attempt),
-		newest:   make(map[consign.JobID]*attempt),
-		beaten:   make(chan struct{}),
+		calling:   calling,
+		link:      newLink(w, claiming),
+		deadlines: deadlines{parent: calling, after: w.cfg.CallTimeout},
+		attempts:  make(map[consign.Claim]*attempt),
+		newest:    make(map[consign.JobID]*attempt),
+		beaten:    make(chan struct{}),
 	}
 
 	var heart sync.WaitGroup
@@ -119,9 +120,10 @@ type run struct {
 	kill     context.CancelCauseFunc
 	calling  context.Context // until the last calls have had their time
 
-	link   *link
-	beaten chan struct{} // closed after the first heartbeat
-	slots  sync.WaitGroup
+	link      *link
+	deadlines deadlines     // of calls that deliver
+	beaten    chan struct{} // closed after the first heartbeat
+	slots     sync.WaitGroup
 
 	mu       sync.Mutex
 	attempts map[consign.Claim]*attempt
@@ -147,7 +149,7 @@ func (r *run) end(err error, drain bool) {
 
 // call makes a call on the current session. It ends the run where there cannot
 // be one.
-func (r *run) call(ctx context.Context, f func(consign.Session) error) error {
+func (r *run) call(ctx context.Context, f func(context.Context, consign.Session) error) error {
 	err := r.link.call(ctx, f)
 	if f, ok := errors.AsType[*fatal](err); ok {
 		r.end(f.error, false)
@@ -199,7 +201,7 @@ func (r *run) heartbeat(ctx context.Context, timeout time.Duration) (consign.Hea
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var reply consign.HeartbeatReply
-	err := r.call(ctx, func(s consign.Session) (err error) {
+	err := r.call(ctx, func(ctx context.Context, s consign.Session) (err error) {
 		select {
 		case <-r.link.opened: // this is the heartbeat that it asks for
 		default:
