@@ -362,7 +362,7 @@ func (s *session) Complete(ctx context.Context, c Completion) error {
 		comparison.Sketch = bytes.Clone(comparison.Sketch)
 		done.Comparison, sketch = &comparison, comparison.Sketch
 	}
-	done.Digest = sha256.Sum256(lp.Append(nil, hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)), sketch)) //nolint:gosec // the bits
+	done.Digest = sha256.Sum256(lp.Append(make([]byte, 0, 256), hash[:], c.Record, binary.BigEndian.AppendUint32(nil, uint32(c.ExitStatus)), sketch)) //nolint:gosec // the bits
 	o := &op{kind: opEvent, done: done, ev: Event{Kind: EventComplete}}
 	if s.q.config.NoReceipts {
 		return s.about(ctx, c.Claim, o)

@@ -33,10 +33,12 @@ type attempt struct {
 }
 
 // newAttempt starts the lease's count-down. A claim is granted at an unknown
-// time while Claim blocks, at the latest when it returns, which is now.
+// time while Claim blocks, at the latest when it returns, which is now. The
+// executor's context is no child of the run's: a parent that many children come
+// to and leave is slower than stopAll.
 func (r *run) newAttempt(assignment consign.Assignment) *attempt {
 	a := &attempt{Assignment: assignment, claim: consign.Claim{Job: assignment.Job, Claim: assignment.Claim}}
-	a.ctx, a.cancel = context.WithCancelCause(r.working)
+	a.ctx, a.cancel = context.WithCancelCause(context.WithoutCancel(r.working))
 	a.expires = time.Now().Add(a.Lease)
 	if a.Lease > 0 {
 		a.expiry = time.AfterFunc(a.Lease, func() { a.cancel(consign.ErrLeaseLost) })
@@ -209,7 +211,19 @@ func (r *run) begin(a *attempt) bool {
 		other.lose() // a new claim of the job means that this one is over
 	}
 	r.attempts[a.claim], r.newest[a.Job] = a, a
+	if r.working.Err() != nil { // stopAll may have come before
+		a.cancel(context.Cause(r.working))
+	}
 	return true
+}
+
+// stopAll stops the executors, once the drain is over.
+func (r *run) stopAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.attempts {
+		a.cancel(context.Cause(r.working))
+	}
 }
 
 func (r *run) forget(a *attempt) {
@@ -286,6 +300,12 @@ func (r *run) report(ctx context.Context, a *attempt, items []consign.ReportItem
 // answered. Record and result are the same bytes on every try.
 func (r *run) complete(a *attempt, o *outcome) {
 	c, err := r.completion(a, o)
+	if broken, ok := errors.AsType[*journalError](err); ok {
+		r.cfg.Logger.Error("the worker stops", "job", a.Job, "claim", a.Claim, "error", broken)
+		r.end(broken, true) // else it would take job after job, and ruin each
+		r.release(a)
+		return
+	}
 	if err != nil {
 		r.fail(a, consign.FailTransient, "no record of the result: "+err.Error())
 		return

@@ -56,9 +56,18 @@ func (b *book) sign(a *attempt, o *outcome, tCommit [32]byte) ([]byte, error) {
 	}
 	if b.journal != nil {
 		if err := b.journal(r.Seq, record); err != nil {
-			return nil, err
+			return nil, &journalError{err}
 		}
 	}
 	b.seq = r.Seq
 	return record, nil
 }
+
+// journalError is why the journal did not take a record.
+type journalError struct{ error }
+
+func (e *journalError) Error() string {
+	return "worker: the journal does not take a record, and nothing is handed in without one: " + e.error.Error()
+}
+
+func (e *journalError) Unwrap() error { return e.error }

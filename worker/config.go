@@ -75,9 +75,9 @@ type Config struct {
 	Seq int64
 	// Journal, unless nil, is given each signed record and its number before
 	// it is sent, one at a time and in order: the worker's own copy of what it
-	// has signed, and the source of Seq after a restart. On an error the
-	// record is discarded, its number used for the next one, and the attempt
-	// fails as transient. Defaults to none.
+	// has signed, and the source of Seq after a restart. On an error the record
+	// is discarded and its number used for the next one, the job is given back,
+	// and the worker drains and ends with that error. Defaults to none.
 	Journal func(seq int64, record []byte) error
 
 	// Logger hears of what no caller can receive: outages, lost claims,

@@ -61,7 +61,7 @@ func (w *Worker) ID() consign.WorkerID { return w.cfg.Identity.Public().ID() }
 // queue does not want this worker: consign.ErrRemoved (after a drain, unless
 // it was found out in a registration), or the *consign.FieldError of a
 // registration that was refused five times in a row, which takes a second or
-// two.
+// two; and, after a drain, with that of a Config.Journal that failed.
 //
 // Run may be called again when it has returned, but not by several goroutines
 // at once.
@@ -83,6 +83,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		newest:    make(map[consign.JobID]*attempt),
 		beaten:    make(chan struct{}),
 	}
+
+	defer context.AfterFunc(working, r.stopAll)()
 
 	var heart sync.WaitGroup
 	heart.Go(func() { r.heartbeats(calling) })

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -397,23 +398,35 @@ func TestCompletionIsResentByteForByte(t *testing.T) {
 	})
 }
 
-func TestAJournalThatFailsCostsNoNumber(t *testing.T) {
+// A worker that cannot keep its records would ruin every job that it takes.
+func TestAJournalThatFailsEndsTheWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := testkit.NewFakeQueue()
 		first, second := q.Add("TASK", "x"), q.Add("TASK", "y")
-		calls := 0
-		w := start(t, worker.Config{API: q, Executors: executors(echo), Journal: func(seq int64, _ []byte) error {
-			if calls++; calls == 1 {
-				return errors.New("disk full")
+		full := errors.New("disk full")
+		w := start(t, worker.Config{API: q, Executors: executors(echo), Journal: func(int64, []byte) error { return full }})
+		if err := <-w.err; !errors.Is(err, full) {
+			t.Errorf("ended with %v", err)
+		}
+		for _, r := range q.Returns() {
+			if r.Fail != nil || r.Complete != nil {
+				t.Errorf("returned %+v", r)
 			}
-			if seq != 1 {
-				t.Errorf("record %d, want 1", seq)
-			}
+		}
+		wantState(t, q, first, consign.StateQueued)
+		wantState(t, q, second, consign.StateQueued)
+
+		var numbers []int64
+		w = start(t, worker.Config{API: q, Executors: executors(echo), Journal: func(seq int64, _ []byte) error {
+			numbers = append(numbers, seq)
 			return nil
 		}})
-		time.Sleep(time.Second)
-		wantState(t, q, first, consign.StateFailed)
+		time.Sleep(time.Minute)
+		wantState(t, q, first, consign.StateCompleted)
 		wantState(t, q, second, consign.StateCompleted)
+		if !slices.Equal(numbers, []int64{1, 2}) {
+			t.Errorf("records %v, want 1 and 2", numbers)
+		}
 		w.endClean()
 	})
 }
