@@ -189,7 +189,8 @@ func TestCommitsWaitOnlySoOften(t *testing.T) {
 	})
 }
 
-// A few do not wait for many that take long, nor longer than a person notices.
+// A few do not wait for many that take long: two milliseconds, which is about
+// what a small commit takes.
 func TestCommitsWaitALittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startCarrier(t)
@@ -200,7 +201,7 @@ func TestCommitsWaitALittle(t *testing.T) {
 			want := append([]int{}, c.went...)
 			c.put(1)
 			c.expect(t, "at once", want...)
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(2 * time.Millisecond)
 			c.expect(t, "after a little", append(want, 1)...)
 			c.hold <- struct{}{} // whichever ends
 			c.hold <- struct{}{}

@@ -74,7 +74,7 @@ func (q *Queue) ID() QueueID { return q.id }
 const (
 	commitsInFlight = 2
 	commitBatch     = 1000
-	commitPatience  = 10 * time.Millisecond // of a small batch beside a large one
+	commitPatience  = 2 * time.Millisecond // of a small batch beside a large one
 	readsInFlight   = 4
 	storeGrace      = 10 * time.Second // for the store, when all else has drained
 	shredTimeout    = 10 * time.Second
