@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -97,6 +98,76 @@ func TestCorruptRows(t *testing.T) {
 				t.Errorf("the error is %v", err)
 			}
 		})
+	}
+}
+
+// A row that cannot be read counts for none of those that were asked for: many
+// in front of the others keep none of them from being read, and no list ends
+// before its end (River #1318, with rows of #1324).
+func TestManyCorruptRows(t *testing.T) {
+	ctx := context.Background()
+	pool := connect(t, pgtest.DSN(t))
+	schema := newSchema(t, pool)
+	s, err := postgres.New(ctx, pool, postgres.Config{Schema: schema, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bad, good, n = 20, 5, 3
+	var changes []consign.Change
+	var damaged []string
+	logged := consign.NewJobID()
+	changes = append(changes, consign.Change{Job: &consign.Job{ID: logged, Version: 1}})
+	for i := range bad + good {
+		queued := &consign.Job{ID: consign.JobID{0: byte(i), 1: 1}, Version: 1, State: consign.StateQueued, Lane: "a", Key: consign.Instant(i), DueAt: consign.Instant(1 + i)}
+		running := &consign.Job{ID: consign.JobID{0: byte(i), 1: 2}, Version: 1, State: consign.StateRunning, LeaseFor: time.Duration(1+i) * time.Microsecond}
+		changes = append(changes, consign.Change{Job: queued, Effects: []consign.Effect{{ID: consign.EffectID{Job: queued.ID}, Kind: consign.EffectStrike}},
+			Log: []consign.LogEntry{{Job: logged, Seq: consign.Seq(2<<32 + i), Event: consign.EventReport}}}, consign.Change{Job: running})
+		if i < bad {
+			damaged = append(damaged, queued.ID.String(), running.ID.String())
+		}
+	}
+	outcomes, err := s.Apply(ctx, changes)
+	if err := errors.Join(append(outcomes, err)...); err != nil {
+		t.Fatal(err)
+	}
+	in := pgx.Identifier{schema}.Sanitize() + "."
+	for _, damage := range []string{"jobs SET chars = -1 WHERE id = ANY($1)", "effects SET kind = 777 WHERE job = ANY($1)",
+		fmt.Sprintf("reports SET report = 777 WHERE cardinality($1::uuid[]) > 0 AND seq < %d", 2<<32+bad)} {
+		if _, err := pool.Exec(ctx, "UPDATE "+in+damage, damaged); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(jobs []*consign.Job, err error) (int, error) { return len(jobs), err }
+	for name, read := range map[string]func(n int) (int, error){
+		"Page": func(n int) (int, error) { return count(s.Page(ctx, "a", consign.AllShards, consign.Place{}, n)) },
+		"Page of all shards but one": func(n int) (int, error) {
+			return count(s.Page(ctx, "a", consign.AllShards&^2, consign.Place{}, n))
+		},
+		"Due": func(n int) (int, error) {
+			jobs, next, err := s.Due(ctx, 1000, n)
+			if n < good && next != consign.Instant(bad+n+1) {
+				t.Errorf("of those that are due, %d is next", next)
+			}
+			return len(jobs), err
+		},
+		"Lapsed": func(n int) (int, error) { return count(s.Lapsed(ctx, n)) },
+		"List": func(n int) (int, error) {
+			return count(s.List(ctx, consign.Filter{State: consign.StateQueued}, consign.JobID{}, n))
+		},
+		"Effects": func(n int) (int, error) {
+			effects, err := s.Effects(ctx, n)
+			return len(effects), err
+		},
+		"Log": func(n int) (int, error) {
+			log, err := s.Log(ctx, logged, 0, n)
+			return len(log), err
+		},
+	} {
+		for want, most := range map[int]int{0: 0, 1: 1, n: n, good: 1000} {
+			if got, err := read(most); err != nil || got != want {
+				t.Errorf("%s: %d of at most %d are read, want %d: %v", name, got, most, want, err)
+			}
+		}
 	}
 }
 

@@ -39,27 +39,23 @@ func (s *Store) Done(ctx context.Context, id consign.JobID) (done *consign.Done,
 
 // Log implements consign.Store. What cannot be read is logged and left out.
 func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n int) ([]consign.LogEntry, error) {
-	var packed, reported []consign.LogEntry
-	err := s.query(ctx, func(rows pgx.Rows) error {
+	var packed []consign.LogEntry
+	reported, err := list(ctx, s, max(n, 0)+1, func(rows pgx.Rows) (consign.LogEntry, error) {
 		var log []byte
 		var e reportRow
 		if err := rows.Scan(append([]any{&log}, e.targets()...)...); err != nil {
-			return err
+			return consign.LogEntry{}, err
 		}
 		if log == nil {
-			entry, err := e.entry()
-			if err == nil {
-				reported = append(reported, entry)
-			}
-			return s.report(err)
+			return e.entry()
 		}
 		var c checks
 		var err error
 		if packed, err = unpack(id, log); err != nil {
 			c.note("log", "does not hold whole entries")
 		}
-		return s.report(c.err("jobs", id))
-	}, s.sql.log, uuid(id), int64(after), max(n, 0))
+		return consign.LogEntry{}, s.report(c.err("jobs", id)) // an entry without a number, which falls out below
+	}, s.sql.log, uuid(id), int64(after))
 	if err != nil {
 		return nil, err
 	}
@@ -114,16 +110,16 @@ func (s *Store) Lanes(ctx context.Context) ([]consign.LaneHead, error) {
 // Page implements consign.Store. Jobs that cannot be read are logged and left
 // out, here and in the lists that follow.
 func (s *Store) Page(ctx context.Context, lane string, shards uint16, after consign.Place, n int) ([]*consign.Job, error) {
-	args := []any{laneID(lane), int64(after.Key), uuid(after.ID), max(n, 0)}
+	args := []any{laneID(lane), int64(after.Key), uuid(after.ID)}
 	if shards == consign.AllShards {
-		return s.readJobs(ctx, s.sql.page, args...)
+		return list(ctx, s, n, jobScan(), s.sql.page, args...)
 	}
-	return s.readJobs(ctx, s.sql.pageOfShards, append(args, int32(shards))...)
+	return list(ctx, s, n, jobScan(), s.sql.pageOfShards, append(args, int32(shards))...)
 }
 
 // Due implements consign.Store.
 func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (due []*consign.Job, next consign.Instant, err error) {
-	jobs, err := s.readJobs(ctx, s.sql.due, max(n, 0)+1)
+	jobs, err := list(ctx, s, max(n, 0)+1, jobScan(), s.sql.due)
 	for i, j := range jobs {
 		if j.DueAt > now || i == max(n, 0) {
 			return jobs[:i], j.DueAt, err
@@ -135,34 +131,29 @@ func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (due []*con
 // Lapsed looks at every running job: leases change too often to keep them in
 // order.
 func (s *Store) Lapsed(ctx context.Context, n int) ([]*consign.Job, error) {
-	return s.readJobs(ctx, s.sql.lapsed, max(n, 0))
+	return list(ctx, s, n, jobScan(), s.sql.lapsed)
 }
 
 // List reads every job between the first and the last that match.
 func (s *Store) List(ctx context.Context, f consign.Filter, after consign.JobID, n int) ([]*consign.Job, error) {
-	return s.readJobs(ctx, s.sql.list, uuid(after), f.Account, int16(f.State), max(n, 0))
+	return list(ctx, s, n, jobScan(), s.sql.list, uuid(after), f.Account, int16(f.State))
 }
 
 // Effects implements consign.Store.
 func (s *Store) Effects(ctx context.Context, n int) ([]consign.Effect, error) {
-	var effects []consign.Effect
-	err := s.query(ctx, func(rows pgx.Rows) error {
-		var e consign.Effect
-		var seq int64
-		var kind int16
-		err := rows.Scan((*[16]byte)(&e.ID.Job), &seq, &kind, &e.Target, &e.Amount, &e.Reason, (*int64)(&e.At))
-		if err != nil {
-			return err
-		}
-		e.ID.Seq, e.Kind = consign.Seq(seq), consign.EffectKind(kind)
-		var c checks
-		c.within("kind", int64(kind), math.MaxUint8)
-		if err = c.err("effects", e.ID.Job); err == nil {
-			effects = append(effects, e)
-		}
-		return s.report(err)
-	}, s.sql.effects, max(n, 0))
-	return effects, err
+	return list(ctx, s, n, scanEffect, s.sql.effects)
+}
+
+func scanEffect(rows pgx.Rows) (e consign.Effect, err error) {
+	var seq int64
+	var kind int16
+	if err := rows.Scan((*[16]byte)(&e.ID.Job), &seq, &kind, &e.Target, &e.Amount, &e.Reason, (*int64)(&e.At)); err != nil {
+		return e, err
+	}
+	e.ID.Seq, e.Kind = consign.Seq(seq), consign.EffectKind(kind)
+	var c checks
+	c.within("kind", int64(kind), math.MaxUint8)
+	return e, c.err("effects", e.ID.Job)
 }
 
 // Docs implements consign.Store.
@@ -197,17 +188,26 @@ func (s *Store) Counter(ctx context.Context, name string) (value int64, err erro
 	return value, err
 }
 
-func (s *Store) readJobs(ctx context.Context, sql string, args ...any) ([]*consign.Job, error) {
-	var jobs []*consign.Job
-	scan := jobScan()
-	err := s.query(ctx, func(rows pgx.Rows) error {
-		j, err := scan(rows)
-		if err == nil {
-			jobs = append(jobs, j)
+// list reads at most n records, in one statement unless some of them cannot be
+// read. Those are logged and left out, and count for none: who gets fewer than he
+// asked for takes the list to end there.
+func list[T any](ctx context.Context, s *Store, n int, scan func(pgx.Rows) (T, error), sql string, args ...any) ([]T, error) {
+	n = max(n, 0)
+	for limit := n; ; limit *= 2 {
+		var found []T
+		rows := 0
+		err := s.query(ctx, func(r pgx.Rows) error {
+			rows++
+			v, err := scan(r)
+			if err == nil {
+				found = append(found, v)
+			}
+			return s.report(err)
+		}, sql, append([]any{limit}, args...)...)
+		if err != nil || len(found) >= n || rows < limit {
+			return found[:min(len(found), n)], err
 		}
-		return s.report(err)
-	}, sql, args...)
-	return jobs, err
+	}
 }
 
 // pick reads one thing of each job, nil where there is none, in one statement.

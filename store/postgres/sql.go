@@ -66,12 +66,13 @@ func newStatements(schema string) statements {
 		renew: `UPDATE @jobs j SET lease_until = ` + now + ` + c.period FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS c(id, claim, period)
 			WHERE j.id = ANY($1::uuid[]) AND j.id = c.id AND j.claim = c.claim AND j.state = 3 RETURNING j.id, j.claim`,
 
+		// Of lists the first parameter is how many rows are read at most.
 		jobs:  `SELECT ` + names(jobColumns, "") + ` FROM @jobs WHERE id = ANY($1::uuid[])`,
 		specs: `SELECT ` + names(specColumns, "") + ` FROM @specs WHERE id = ANY($1::uuid[])`,
 		done:  `SELECT ` + names(doneColumns, "") + ` FROM @done WHERE id = $1`,
 		// The packed log comes first, and then the entries that are not in it.
-		log: `SELECT log, ` + nulls(reportColumns) + ` FROM @jobs WHERE id = $1 UNION ALL
-			(SELECT NULL::bytea, ` + names(reportColumns, "") + ` FROM @reports WHERE job = $1 AND seq > $2 ORDER BY seq LIMIT $3)`,
+		log: `SELECT log, ` + nulls(reportColumns) + ` FROM @jobs WHERE id = $2 UNION ALL
+			(SELECT NULL::bytea, ` + names(reportColumns, "") + ` FROM @reports WHERE job = $2 AND seq > $3 ORDER BY seq LIMIT $1)`,
 		// From one lane to the next, so that its cost is in lanes and not in jobs.
 		lanes: `WITH RECURSIVE head AS (
 				(SELECT lane_id, lane, key FROM @jobs WHERE state = 2 ORDER BY lane_id, key LIMIT 1)
@@ -80,14 +81,14 @@ func newStatements(schema string) statements {
 					SELECT lane_id, lane, key FROM @jobs WHERE state = 2 AND lane_id > head.lane_id ORDER BY lane_id, key LIMIT 1) AS next)
 			SELECT lane, key FROM head ORDER BY lane`,
 		page: `SELECT ` + names(jobColumns, "") + ` FROM @jobs
-			WHERE state = 2 AND lane_id = $1 AND (key, id) > ($2, $3) ORDER BY key, id LIMIT $4`,
+			WHERE state = 2 AND lane_id = $2 AND (key, id) > ($3, $4) ORDER BY key, id LIMIT $1`,
 		pageOfShards: `SELECT ` + names(jobColumns, "") + ` FROM @jobs
-			WHERE state = 2 AND lane_id = $1 AND (key, id) > ($2, $3) AND $5::integer >> (get_byte(uuid_send(id), 15) % 16) & 1 = 1 ORDER BY key, id LIMIT $4`,
+			WHERE state = 2 AND lane_id = $2 AND (key, id) > ($3, $4) AND $5::integer >> (get_byte(uuid_send(id), 15) % 16) & 1 = 1 ORDER BY key, id LIMIT $1`,
 		due: `SELECT ` + names(jobColumns, "") + ` FROM @jobs WHERE due_at <> 0 ORDER BY due_at, id LIMIT $1`,
 		lapsed: `SELECT ` + names(jobColumns, "") + ` FROM @jobs
 			WHERE state = 3 AND lease_until <= ` + now + ` ORDER BY lease_until, id LIMIT $1`,
 		list: `SELECT ` + names(jobColumns, "") + ` FROM @jobs
-			WHERE id > $1 AND ($2 = '' OR account = $2) AND ($3 = 0 OR state = $3) ORDER BY id LIMIT $4`,
+			WHERE id > $2 AND ($3 = '' OR account = $3) AND ($4 = 0 OR state = $4) ORDER BY id LIMIT $1`,
 		effects: `SELECT job, seq, kind, target, amount, reason, at FROM @effects ORDER BY arrived LIMIT $1`,
 		docs:    `SELECT kind, key, version, body::text FROM @docs WHERE kind = $1 AND key > $2 ORDER BY key LIMIT $3`,
 		doc:     `SELECT kind, key, version, body::text FROM @docs WHERE kind = $1 AND key = $2`,
