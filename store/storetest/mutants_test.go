@@ -329,6 +329,7 @@ var mutants = []mutant{
 		slices.Reverse(jobs)
 		return jobs[:min(n, len(jobs))]
 	})},
+	{fault: "gives 256 lapsed jobs at most", by: "ManyTimed", subtle: true, wrap: lapsed(func(jobs []*job, n int) []*job { return jobs[:min(n, 256, len(jobs))] })},
 	{fault: "gives all lapsed jobs", by: "Lapsed", subtle: true, wrap: lapsed(func(jobs []*job, _ int) []*job { return jobs })},
 	{fault: "takes every running job for lapsed", by: "Lapsed", wrap: func(s consign.Store) consign.Store {
 		return &broken{Store: s, lapsed: func(ctx ctxt, n int) ([]*job, error) {
@@ -539,6 +540,9 @@ var mutants = []mutant{
 		jobs, _, err := s.Due(ctx, now, n)
 		_, next, _ := s.Due(ctx, now, many)
 		return jobs, next, err
+	})},
+	{fault: "gives 256 due jobs at most", by: "ManyTimed", subtle: true, wrap: due(func(ctx ctxt, s consign.Store, now consign.Instant, n int) ([]*job, consign.Instant, error) {
+		return s.Due(ctx, now, min(n, 256))
 	})},
 	{fault: "gives the last due first", by: "Due", wrap: due(func(ctx ctxt, s consign.Store, now consign.Instant, n int) ([]*job, consign.Instant, error) {
 		jobs, next, err := s.Due(ctx, now, n)

@@ -176,6 +176,23 @@ var reads = []check{
 		check(45, many, 50, id(0), id(5))
 	}},
 
+	{"ManyTimed", "Due returns at most n jobs whose DueAt is set and not after now, earliest first", func(s *subject) {
+		const n = 300 // more than a queue reads at once: it reads past what it cannot move
+		var changes []consign.Change
+		for i := range n {
+			job, held := queued(i, "a", 1), queued(n+i, "a", 1)
+			job.DueAt = consign.Instant(1 + i)
+			changes = append(changes, consign.Change{Job: job}, consign.Change{Job: held}, consign.Change{Job: running(held, n+i, short)})
+		}
+		s.must(changes...)
+		due, next, err := s.Due(s.Context(), never, n-1)
+		if due = ok[[]*consign.Job](s)(due, err); len(due) != n-1 || due[n-2].ID != id(n-2) || next != n {
+			s.failf("of %d due jobs, at most %d, %d are given, and the next is %d", n, n-1, len(due), next)
+		}
+		s.eventually("all leases have ended", func() bool { return len(s.lapsed(many)) == n })
+		equal(s, "how many lapsed jobs are given", len(s.lapsed(n-1)), n-1)
+	}},
+
 	{"List", "List returns at most n jobs that match the filter, by ID, after the given one.", func(s *subject) {
 		accounts, states := []string{"acme", "zenith"}, []consign.State{consign.StateQueued, consign.StateRunning, consign.StateFailed}
 		var all []consign.Job
