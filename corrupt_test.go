@@ -157,31 +157,3 @@ func TestLostSpecCostsItself(t *testing.T) {
 		}
 	})
 }
-
-// A job in a state that this version does not know moves nowhere, and does not
-// bring the queue down; however many are due, others are moved.
-func TestUnknownStateCostsItself(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		store := memdb.New()
-		r := newRig(t, func(r *rig) { r.store.Store = store; r.config.Prices = nil })
-		defer r.stop()
-		var changes []consign.Change
-		for range 600 {
-			j := &consign.Job{ID: consign.NewJobID(), Version: 1, State: 99, Account: "acme", Lane: "", DueAt: 1}
-			changes = append(changes, consign.Change{Job: j, Spec: &consign.Spec{ID: j.ID}})
-		}
-		if errs, err := store.Apply(t.Context(), changes); errors.Join(append(errs, err)...) != nil {
-			t.Fatal(errs, err)
-		}
-		req := r.request()
-		req.QueueTime = time.Second
-		id := r.submit(req).ID
-		if _, err := r.sub.Cancel(t.Context(), changes[0].Job.ID); err == nil {
-			t.Error("it can be cancelled")
-		}
-		time.Sleep(10 * time.Second)
-		if info, err := r.sub.Get(t.Context(), id); err != nil || info.State != consign.StateExpired {
-			t.Errorf("a good job behind them is %s (%v)", info.State, err)
-		}
-	})
-}

@@ -18,3 +18,8 @@ func TestQueueModel(t *testing.T)   { onMemory.Model(t) }
 func TestQueueMutants(t *testing.T) { onMemory.Mutants(t) }
 func TestQueueReplay(t *testing.T)  { onMemory.Replay(t) }
 func TestQueueOwner(t *testing.T)   { onMemory.Owner(t) }
+
+// Faults that others shipped, by their numbers, where a store could bring them
+// back. The other files of this package have those that it could not.
+func TestOthers(t *testing.T)        { onMemory.Others(t) }
+func TestOthersMutants(t *testing.T) { onMemory.OthersMutants(t) }

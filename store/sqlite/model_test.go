@@ -1,7 +1,9 @@
 package sqlite_test
 
 import (
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/consignq/consign"
@@ -10,7 +12,7 @@ import (
 )
 
 // Whole queues on a file, which is opened anew with each restart.
-var onFile = queuetest.Suite{Checks: 20, Place: func(t *testing.T) func() consign.Store {
+var onFile = queuetest.Suite{Checks: 20, Spoil: spoil, Poison: poison, Place: func(t *testing.T) func() consign.Store {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	var s *sqlite.Store
 	shut := func() {
@@ -35,3 +37,24 @@ func TestQueueModel(t *testing.T)   { onFile.Model(t) }
 func TestQueueMutants(t *testing.T) { onFile.Mutants(t) }
 func TestQueueReplay(t *testing.T)  { onFile.Replay(t) }
 func TestQueueOwner(t *testing.T)   { onFile.Owner(t) }
+func TestOthers(t *testing.T)       { onFile.Others(t) }
+
+// spoil makes rows of jobs unreadable, whose time is over. Leases are not in them.
+func spoil(t *testing.T, s consign.Store, ids []consign.JobID) {
+	var in []string
+	for _, id := range ids {
+		in = append(in, fmt.Sprintf("x'%x'", id[:]))
+	}
+	if err := s.(*sqlite.Store).Do("UPDATE jobs SET reason = x'ff', due_at = 1 WHERE id IN (" + strings.Join(in, ", ") + ")"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// poison has SQLite refuse that a job runs.
+func poison(t *testing.T, s consign.Store, id consign.JobID) {
+	err := s.(*sqlite.Store).Do(fmt.Sprintf(`CREATE TRIGGER poison BEFORE UPDATE ON jobs WHEN NEW.id = x'%x' AND NEW.state = %d
+		BEGIN SELECT RAISE(ABORT, 'poison'); END`, id[:], consign.StateRunning))
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,6 +1,7 @@
 // Package queuetest holds whole queues on a store against a model of what a
 // queue promises, and the state machine against what the store gives back of
-// it. Each store's own tests run it.
+// it, and plays the faults that other queues shipped and that a store could bring
+// back. Each store's own tests run it.
 package queuetest
 
 import (
@@ -25,6 +26,13 @@ type Suite struct {
 	// RealTime: the store waits for more than this process, so that no bubble of
 	// time can hold it. Leases do not lapse then.
 	RealTime bool
+	// Shared: the store can be open several times at once, as that of several
+	// coordinators.
+	Shared bool
+	// Spoil makes the rows of jobs unreadable, whose time and lease are over, and
+	// Poison has the database refuse that a job runs. Nil: the store has no rows.
+	Spoil  func(t *testing.T, store consign.Store, ids []consign.JobID)
+	Poison func(t *testing.T, store consign.Store, id consign.JobID)
 	// Checks is how many sequences are drawn for each property where
 	// RAPID_CHECKS does not say so: fewer for a store that waits for a disk.
 	// Defaults to rapid's own, which is 100.
