@@ -9,6 +9,7 @@ import (
 
 	"github.com/consignq/consign"
 	"github.com/consignq/consign/crypto/sign"
+	"github.com/consignq/consign/internal/testkit"
 	"github.com/consignq/consign/store/memdb"
 	"github.com/consignq/consign/transport/inproc"
 	"github.com/consignq/consign/worker"
@@ -18,8 +19,9 @@ import (
 // job of the given length runs. It returns how long the queue took to end.
 func drained(t *testing.T, c consign.Config, length time.Duration) (job consign.JobInfo, ended time.Duration) {
 	t.Helper()
-	store := memdb.New()
-	c.Store = store
+	if c.Store == nil {
+		c.Store = memdb.New()
+	}
 	q, err := consign.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +90,20 @@ func TestDrainHasAnEnd(t *testing.T) {
 		job, ended := drained(t, consign.Config{DrainTimeout: 5 * time.Second}, 20*time.Second)
 		if job.State != consign.StateRunning || ended != 5*time.Second {
 			t.Errorf("after %v the job is %s", ended, job.State)
+		}
+	})
+}
+
+// Another queue on the store takes nothing away from the one that drains: the
+// leases of what still runs are renewed.
+func TestDrainKeepsLeases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := consign.Config{Store: memdb.New(), Identity: seededIdentity(1), Lease: 10 * time.Second, DrainTimeout: time.Minute}
+		_, stop := testkit.Start(t, c)
+		defer stop()
+		job, ended := drained(t, c, 25*time.Second)
+		if job.State != consign.StateCompleted || job.Attempts != 1 || ended > 25*time.Second {
+			t.Errorf("after %v the job is %s, after %d attempts", ended, job.State, job.Attempts)
 		}
 	})
 }
