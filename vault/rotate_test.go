@@ -357,3 +357,53 @@ func TestRekeyBesideLatePut(t *testing.T) {
 		}
 	}
 }
+
+// TestRekeyWithStaleKeys: who does not know the key in use, one that was restarted
+// with the file of before for one, does not make a retired key good again.
+func TestRekeyWithStaleKeys(t *testing.T) {
+	older, newer := NewKEK(), NewKEK()
+	s := NewMemoryStorage()
+	late, err := New(t.Context(), s, older, testConfig())
+	check(t, err)
+	v, err := New(t.Context(), s, older.with(newer), testConfig())
+	check(t, err)
+	check(t, newJob(t, v, consign.NewJobID()).deposit(t.Context(), v))
+	check(t, v.Rekey(t.Context(), newer))
+	if _, err := New(t.Context(), s, older, testConfig()); !errors.Is(err, ErrKEK) {
+		t.Errorf("it starts with the old key: %v", err)
+	}
+	if err := late.Rekey(t.Context(), older); !errors.Is(err, ErrKEK) {
+		t.Errorf("it goes on with the old key: %v", err)
+	}
+	if err := newJob(t, late, consign.NewJobID()).deposit(t.Context(), late); !errors.Is(err, ErrRetired) {
+		t.Errorf("a deposit under the old key: %v", err)
+	}
+}
+
+// stubborn is a storage that retires nothing.
+type stubborn struct {
+	Storage
+	fails bool
+}
+
+func (s *stubborn) Retire(ctx context.Context, old [][8]byte, present [8]byte) error {
+	if s.fails && len(old) > 0 {
+		return errDisk
+	}
+	return s.Storage.Retire(ctx, old, present)
+}
+
+// TestRekeyThatRetiresNothing: one that goes back to the key of before, and cannot
+// retire the other, takes in keys all the same.
+func TestRekeyThatRetiresNothing(t *testing.T) {
+	older, newer := NewKEK(), NewKEK()
+	s := &stubborn{Storage: NewMemoryStorage()}
+	v, err := New(t.Context(), s, older, testConfig())
+	check(t, err)
+	check(t, v.Rekey(t.Context(), newer))
+	s.fails = true
+	if err := v.Rekey(t.Context(), older); !errors.Is(err, errDisk) {
+		t.Fatalf("it ended a rotation: %v", err)
+	}
+	check(t, newJob(t, v, consign.NewJobID()).deposit(t.Context(), v))
+}

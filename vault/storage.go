@@ -56,7 +56,7 @@ var ErrFull = errors.New("vault: too many headers for one job")
 
 // ErrRetired: another process that shares the storage has retired the
 // key-encryption key.
-var ErrRetired = errors.New("vault: the key-encryption key was retired by another process: give this one the present key, with Rekey or RekeyFromFile")
+var ErrRetired = errors.New("vault: the key-encryption key was retired by another process: give this one the present key, with Rekey or RekeyFromFile, and do not start it again before its file has that key")
 
 // The bounds of a storage.
 const (

@@ -202,9 +202,17 @@ func (v *Vault) rekey(ctx context.Context, k KEK) error {
 	if len(k.keys) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrKEK)
 	}
+	v.mu.RLock()
+	all := v.kek.with(k)
+	v.mu.RUnlock()
+	if err := v.opens(ctx, all); err != nil {
+		return err // who does not know the keys in use says nothing of which are retired
+	}
+	if err := v.storage.Retire(ctx, nil, all.current().id); err != nil {
+		return err
+	}
 	v.mu.Lock() // once nobody is about to put a record under the old key
-	v.kek = v.kek.with(k)
-	all := v.kek
+	v.kek = all
 	v.mu.Unlock()
 	// What is under an old key yet is there now, or never will be.
 	if err := v.storage.Retire(ctx, all.without(k), all.current().id); err != nil {
@@ -243,6 +251,19 @@ func (v *Vault) rekey(ctx context.Context, k KEK) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.kek = k
+	return nil
+}
+
+// opens reports ErrKEK where there is a record that k does not open.
+func (v *Vault) opens(ctx context.Context, k KEK) error {
+	for r, err := range v.storage.All(ctx) {
+		if err != nil {
+			return err
+		}
+		if _, err := k.open(r); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -136,7 +136,7 @@ func (r *run) handle(a *attempt) {
 	defer r.forget(a)
 	if r.claiming.Err() != nil { // it raced with the shutdown
 		if a.finish() {
-			r.release(a)
+			r.release(a, stops)
 		}
 		return
 	}
@@ -168,7 +168,7 @@ func (r *run) conclude(a *attempt, o *outcome) {
 	case errors.Is(context.Cause(a.ctx), consign.ErrLeaseLost):
 		r.cfg.Logger.Warn("lease ended without renewal, work stopped", "job", a.Job, "claim", a.Claim)
 	case r.working.Err() != nil:
-		r.release(a)
+		r.release(a, stops)
 	default:
 		words := o.err.Error()
 		if a.Custody != consign.CustodyPlain {
@@ -188,7 +188,7 @@ func (r *run) giveBack() {
 			go func() {
 				defer close(back)
 				a.reports.silence()
-				r.release(a)
+				r.release(a, stops)
 			}()
 		}
 	}
@@ -303,7 +303,7 @@ func (r *run) complete(a *attempt, o *outcome) {
 	if broken, ok := errors.AsType[*journalError](err); ok {
 		r.cfg.Logger.Error("the worker stops", "job", a.Job, "claim", a.Claim, "error", broken)
 		r.end(broken, true) // else it would take job after job, and ruin each
-		r.release(a)
+		r.release(a, broken.Error())
 		return
 	}
 	if err != nil {
@@ -318,7 +318,7 @@ func (r *run) complete(a *attempt, o *outcome) {
 	if _, refused := errors.AsType[*consign.FieldError](err); refused {
 		r.fail(a, consign.FailTransient, err.Error()) // nothing was changed, so the claim still holds
 	} else if r.working.Err() != nil && !retry.Permanent(err) {
-		r.release(a)
+		r.release(a, stops)
 	}
 }
 
@@ -352,10 +352,12 @@ func (r *run) fail(a *attempt, kind consign.FailKind, words string) {
 }
 
 // release gives the claim back.
-func (r *run) release(a *attempt) {
-	back := consign.Release{Claim: a.claim, Reason: "the worker stops"}
+func (r *run) release(a *attempt, why string) {
+	back := consign.Release{Claim: a.claim, Reason: reason(why)}
 	r.settle(r.calling, a, "release", func(ctx context.Context, s consign.Session) error { return s.Release(ctx, back) })
 }
+
+const stops = "the worker stops" // why most claims are given back
 
 // settle delivers what matters only while the lease lasts.
 func (r *run) settle(until context.Context, a *attempt, what string, f func(context.Context, consign.Session) error) {

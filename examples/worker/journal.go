@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +14,9 @@ import (
 // but the last may be moved elsewhere while the worker does not run.
 type journal struct {
 	*os.File
-	seq int64 // of the last record
-	end int64 // where its line ends
+	sync func() error
+	seq  int64 // of the last record
+	end  int64 // where its line ends
 }
 
 type journalLine struct {
@@ -29,7 +31,7 @@ func openJournal(path string) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{File: f}
+	j := &journal{File: f, sync: f.Sync}
 	if err := j.recover(); err != nil {
 		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -63,20 +65,27 @@ func (j *journal) recover() error {
 	return nil
 }
 
-// add writes a line, which is on the disk when it returns. After an error the
-// next one takes its place.
+// add writes a line, which is on the disk when it returns. After an error there
+// is nothing of it in the file, and the next one takes its place.
 func (j *journal) add(seq int64, record []byte) error {
 	line, err := json.Marshal(journalLine{seq, record})
 	if err != nil {
 		return err
 	}
 	line = append(line, '\n')
-	if _, err := j.WriteAt(line, j.end); err != nil {
-		return err
-	}
-	if err := j.Sync(); err != nil {
-		return err
+	if err := j.write(line); err != nil {
+		return errors.Join(err, j.Truncate(j.end)) // should that fail, the next one begins with it
 	}
 	j.seq, j.end = seq, j.end+int64(len(line))
 	return nil
+}
+
+func (j *journal) write(line []byte) error {
+	if err := j.Truncate(j.end); err != nil {
+		return err
+	}
+	if _, err := j.WriteAt(line, j.end); err != nil {
+		return err
+	}
+	return j.sync()
 }

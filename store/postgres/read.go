@@ -40,7 +40,7 @@ func (s *Store) Done(ctx context.Context, id consign.JobID) (done *consign.Done,
 // Log implements consign.Store. What cannot be read is logged and left out.
 func (s *Store) Log(ctx context.Context, id consign.JobID, after consign.Seq, n int) ([]consign.LogEntry, error) {
 	var packed []consign.LogEntry
-	reported, err := list(ctx, s, max(n, 0)+1, func(rows pgx.Rows) (consign.LogEntry, error) {
+	reported, err := list(ctx, s, upTo(n)+1, func(rows pgx.Rows) (consign.LogEntry, error) {
 		var log []byte
 		var e reportRow
 		if err := rows.Scan(append([]any{&log}, e.targets()...)...); err != nil {
@@ -117,11 +117,14 @@ func (s *Store) Page(ctx context.Context, lane string, shards uint16, after cons
 	return list(ctx, s, n, jobScan(), s.sql.pageOfShards, append(args, int32(shards))...)
 }
 
+// upTo is how many rows are asked for: there are never more.
+func upTo(n int) int { return min(max(n, 0), math.MaxInt32-1) }
+
 // Due implements consign.Store.
 func (s *Store) Due(ctx context.Context, now consign.Instant, n int) (due []*consign.Job, next consign.Instant, err error) {
-	jobs, err := list(ctx, s, max(n, 0)+1, jobScan(), s.sql.due)
+	jobs, err := list(ctx, s, upTo(n)+1, jobScan(), s.sql.due)
 	for i, j := range jobs {
-		if j.DueAt > now || i == max(n, 0) {
+		if j.DueAt > now || i == upTo(n) {
 			return jobs[:i], j.DueAt, err
 		}
 	}
