@@ -166,19 +166,14 @@ func (s *remoteSession) poll(in claimsRequest) {
 
 // lost is the end of a poll without an answer. The calls end, since it is for
 // their callers to say when to try again; what they asked for stays named, to
-// be answered then. Where a later poll is under way that has asked for them,
-// too, and they go on. The caller holds the mutex.
+// be answered then. The caller holds the mutex.
 func (g *slots) lost(in claimsRequest, err error) {
-	g.gone = append(in.Abandon, g.gone...)
-	g.gone = g.gone[:min(len(g.gone), wire.MaxRequests)] // the leases end what is beyond
-	if len(g.flights) > 0 && g.flights[0] > in.Poll {
-		g.news = g.news || len(g.gone) > 0
-		return
-	}
 	for _, answer := range g.waiting {
 		answer <- slotAnswer{err: err}
 	}
 	g.waiting = nil
+	g.gone = append(in.Abandon, g.gone...)
+	g.gone = g.gone[:min(len(g.gone), wire.MaxRequests)] // the leases end what is beyond
 	g.news = true
 }
 
