@@ -43,7 +43,7 @@ func TestStrangersAreForgotten(t *testing.T) {
 	}
 
 	caps := Capabilities{Kinds: []string{KindTask}, MaxContextTier: 1, Slots: 1}
-	inRegister{WorkerRecord{ID: name(7)}, caps}.apply(e)
+	inRegister{WorkerRecord{ID: name(7)}, 1, caps}.apply(e)
 	e.matcher.wait(&waiter{worker: e.workers[name(7)]})
 	for i := range 100 {
 		inHeartbeat{newCall(), name(7), Heartbeat{Capabilities: caps, Warm: []WarmModel{{Name: fmt.Sprint("model ", i)}}}}.apply(e)

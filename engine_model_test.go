@@ -190,7 +190,7 @@ func (w *world) enrol(sw *actor) {
 		w.store.docs[key] = Doc{Kind: DocWorker, Key: key[1], Version: 1, Body: body}
 	}
 	sw.there = true
-	w.add(inRegister{record, sw.caps})
+	w.add(inRegister{record, w.store.docs[key].Version, sw.caps})
 }
 
 func (w *world) heartbeat() { w.beat(w.anyWorker()) }

@@ -13,8 +13,9 @@ import (
 
 // inRegister is a worker that proved its identity.
 type inRegister struct {
-	record WorkerRecord
-	caps   Capabilities
+	record  WorkerRecord
+	version uint64 // of its document
+	caps    Capabilities
 }
 
 func (in inRegister) apply(e *engine) {
@@ -25,7 +26,7 @@ func (in inRegister) apply(e *engine) {
 		e.workers[w.ID] = w
 	}
 	w.operator = in.record.Operator
-	w.standing, w.why = in.record.Standing.State(), in.record.Reason
+	w.standing, w.why, w.version = in.record.Standing.State(), in.record.Reason, in.version
 	w.Capabilities = in.caps
 	w.FreeSlots = in.caps.Slots
 	e.beat(w)
@@ -406,7 +407,8 @@ type inStanding struct{ doc Doc }
 
 func (in inStanding) apply(e *engine) { e.workerChanged(in.doc) }
 
-// workerChanged takes in a worker's new standing.
+// workerChanged takes in a worker's new standing, unless there is word of a newer
+// one: it comes by several ways, and one may be slow.
 func (e *engine) workerChanged(d Doc) {
 	var r WorkerRecord
 	if err := json.Unmarshal(d.Body, &r); err != nil {
@@ -414,10 +416,10 @@ func (e *engine) workerChanged(d Doc) {
 		return
 	}
 	w := e.workers[r.ID]
-	if w == nil {
+	if w == nil || d.Version < w.version {
 		return
 	}
-	w.standing, w.why = r.Standing.State(), r.Reason
+	w.standing, w.why, w.version = r.Standing.State(), r.Reason, d.Version
 	if w.standing.barred() {
 		e.matchWorker(w) // which refuses its blocked claims
 	}

@@ -87,6 +87,7 @@ type worker struct {
 	operator string
 	class    *class
 	standing StandingState
+	version  uint64  // of the document that says so
 	why      string  // of its standing
 	seen     Instant // last heartbeat
 	uptime   uptime

@@ -271,7 +271,10 @@ func foldStrikes(doc Doc, strikes []Effect) (Change, error) {
 		if err != nil {
 			return c, err
 		}
-		w.Standing, w.Reason = next, f.Reason
+		if w.Standing.State() != StandingRemoved { // then it is a person's
+			w.Reason = f.Reason
+		}
+		w.Standing = next
 	}
 	if doc.Version == 0 {
 		return c, nil // a worker that is forgotten has no standing to lose

@@ -120,7 +120,7 @@ func (q *Queue) open(ctx context.Context, s *session, bundle []byte, c Capabilit
 	if record.Standing.State() == StandingRemoved {
 		return nil, fmt.Errorf("%w: %s", ErrRemoved, firstOf(record.Reason, "by the queue's owner"))
 	}
-	if err := q.inbox.call(inRegister{record, c}); err != nil {
+	if err := q.inbox.call(inRegister{record, version, c}); err != nil {
 		return nil, err
 	}
 	// A review in between was told to the engine before it knew the worker.

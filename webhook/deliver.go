@@ -95,6 +95,7 @@ func (s *Sender) deliver(ctx context.Context, d consign.Delivery, taken consign.
 	docs := []consign.Doc{remove(taken)}
 	switch {
 	case errors.Is(outcome, errStore): // which is no try
+		log.Warn("webhook: not tried, the store does not say where it goes", "error", outcome)
 		d.Tries--
 		docs = append(docs, entry(d, s.now().Add(grace)))
 	case outcome == nil || errors.Is(outcome, errOver) || d.Tries >= len(s.cfg.Schedule):
