@@ -201,6 +201,9 @@ func (e *engine) readFirst(ent *entry, o *op) {
 // is not running here is forgotten: the store has it.
 func (e *engine) finish(ent *entry) {
 	id := ent.op.id
+	if ent.op.kind == opTime {
+		e.timer.moving--
+	}
 	ent.op = nil
 	if ent.job != nil && ent.job.State == StateNone {
 		ent.job = nil // the draft of a refused submit is nobody else's

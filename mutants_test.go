@@ -226,7 +226,7 @@ var bugs = []bug{
 func (b *bug) caught() bool {
 	if b.result == nil {
 		b.result = sync.OnceValue(func() bool {
-			for seed := range envInt("CONSIGN_MUTANT_SEEDS", 300) {
+			for seed := range envInt("CONSIGN_MUTANT_SEEDS", 1000) {
 				w := runWorld(uint64(seed), 500, b.planted)
 				if slices.ContainsFunc(w.violated, func(v violation) bool { return v.invariant == b.invariant }) {
 					return true

@@ -6,7 +6,8 @@ import "time"
 type timers struct {
 	due     Instant // a stored job may be due from here on; zero: none known
 	reading bool    // readDue is under way
-	stuck   int     // due or lapsed jobs that could not be moved: read past them
+	moving  int     // due or lapsed jobs that are being moved: what they come to is known before more are read
+	stuck   int     // those that could not be moved: read past them
 
 	tick    Instant              // the next renewal, lapse scan and sweep
 	scan    bool                 // readLapsed is under way
@@ -46,7 +47,7 @@ func (e *engine) passTime() {
 		}
 		return
 	}
-	if t.due != 0 && t.due <= e.now && !t.reading {
+	if t.due != 0 && t.due <= e.now && !t.waits() {
 		t.reading, t.due = true, 0
 		e.out.reads = append(e.out.reads, read{kind: readDue, n: timerBatch + t.stuck})
 	}
@@ -74,6 +75,11 @@ func (e *engine) passTime() {
 	e.wakeReady()
 }
 
+// waits reports whether the due jobs are not to be read yet. Read while those of
+// the last batch are being moved, they would be the same ones again; if none of
+// them can be moved, for ever.
+func (t *timers) waits() bool { return t.reading || t.moving > 0 }
+
 // nextWake is when Step has something to do without input.
 func (e *engine) nextWake() Instant {
 	t := &e.timer
@@ -81,7 +87,7 @@ func (e *engine) nextWake() Instant {
 		return t.tick
 	}
 	next := earliest(t.tick, e.ready.nextWake(), e.pump.retryAt)
-	if !t.reading {
+	if !t.waits() {
 		next = earliest(next, t.due)
 	}
 	if len(t.lanes) > 0 {
@@ -132,6 +138,7 @@ func (e *engine) timed(j *Job, lapsed bool) {
 		e.timer.due = earliest(e.timer.due, e.now.Add(pollDue))
 		return
 	}
+	e.timer.moving++
 	e.run(&op{kind: opTime, id: j.ID, job: j, lapsed: lapsed})
 }
 
