@@ -398,6 +398,31 @@ func TestCompletionIsResentByteForByte(t *testing.T) {
 	})
 }
 
+// A completion that gets no answer is sent again when its time is over, the same
+// bytes.
+func TestCompletionWithoutAnAnswerIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := testkit.NewFakeQueue()
+		id := q.Add("TASK", "x")
+		tries := 0
+		api := testkit.FaultyWorker(q, func(c testkit.Call) testkit.Fault {
+			if c.Method == "Complete" {
+				if tries++; tries == 1 {
+					return testkit.Fault{Delay: time.Hour}
+				}
+			}
+			return testkit.Fault{}
+		})
+		w := start(t, worker.Config{API: api, CallTimeout: 4 * time.Second, Executors: executors(echo)})
+		time.Sleep(10 * time.Second)
+		wantState(t, q, id, consign.StateCompleted)
+		if tries != 2 {
+			t.Errorf("%d tries", tries)
+		}
+		w.endClean()
+	})
+}
+
 // A worker that cannot keep its records would ruin every job that it takes.
 func TestAJournalThatFailsEndsTheWorker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -104,14 +104,24 @@ func Leave(t *testing.T, store consign.Store) (l Left) {
 	l.Running, err = sub.Get(ctx, l.Running.ID)
 	must(err)
 	l.Waiting = submit("")
-	for strikes := uint64(0); strikes == 0; time.Sleep(time.Millisecond) { // the queue counts it in its own time
-		doc, err := store.Doc(ctx, consign.DocWorker, l.Pending.String())
-		must(err)
-		var w consign.WorkerRecord
-		must(json.Unmarshal(doc.Body, &w))
-		strikes = w.Standing.Strikes
-	}
+	must(awaitStrike(ctx, store, l.Pending))
 	return l
+}
+
+// awaitStrike waits until the queue has counted a rejected result of the worker,
+// which it does in its own time.
+func awaitStrike(ctx context.Context, store consign.Store, id consign.WorkerID) error {
+	for {
+		doc, err := store.Doc(ctx, consign.DocWorker, id.String())
+		if err != nil {
+			return err
+		}
+		var w consign.WorkerRecord
+		if err := json.Unmarshal(doc.Body, &w); err != nil || w.Standing.Strikes > 0 {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // record is an honest worker's.
